@@ -1,0 +1,231 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration of a host, ``/etc/pharma-ops/config.toml``: read whole, checked, then used.
+
+Secrets are never in it, only the paths of the files that hold them. Relative paths are refused,
+unknown keys too: a misspelt key must not become a silent default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import OpsError
+
+DEFAULT_PATH = Path("/etc/pharma-ops/config.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """The source database as the backup connects to it."""
+
+    name: str
+    host: str = "/var/run/postgresql"
+    port: int = 5432
+    user: str = "pharma_backup"
+    password_file: Path | None = None
+    sslmode: str = "prefer"
+    sslrootcert: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application:
+    """How the database tells which release of the application it belongs to (empty: not asked).
+
+    ``release_sql`` returns one row (name, version, sha256 digest); ``migration_head_sql`` one value.
+    """
+
+    release_sql: str = ""
+    migration_head_sql: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backup:
+    """How a backup is made."""
+
+    store: str = "offsite"
+    recipients_file: Path = Path("/etc/pharma-ops/recipients.txt")
+    signing_key_file: Path = Path("/etc/pharma-ops/keys/backup-signing.pem")
+    compression: str = "auto"
+    fingerprint_sessions: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Where backup sets are kept: a directory (``local``) or a bucket of any S3 API (``s3``).
+
+    ``credentials_file`` is a TOML file with access_key and secret_key.
+    """
+
+    type: Literal["local", "s3"]
+    path: Path | None = None
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    bucket: str | None = None
+    prefix: str = ""
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    ca_file: Path | None = None
+    credentials_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrillApplication:
+    """How the release is started on the restored copy.
+
+    Words of the commands may hold {release} (directory of the release), {socket} (unix socket to
+    listen on), {username}. Commands read secrets as files in ``$CREDENTIALS_DIRECTORY``:
+    ``DATABASE_URL`` and one random value for each name in ``random_secrets``.
+    """
+
+    releases_dir: Path = Path("/opt/pharma/releases")
+    start: tuple[str, ...] = ()
+    create_user: tuple[str, ...] = ()
+    health_path: str = "/health/ready"
+    random_secrets: tuple[str, ...] = ("JWT_SECRET", "REFRESH_SECRET")
+    environment: dict[str, str] = field(default_factory=dict)
+    start_timeout_seconds: int = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """What a drill needs on the staging host."""
+
+    store: str = "offsite"
+    database: str = ""
+    work_dir: Path = Path("/var/lib/pharma-ops/drill")
+    user: str = "postgres"
+    identity_file: Path = Path("/etc/pharma-ops/keys/age-identity.txt")
+    trusted_signers_file: Path = Path("/etc/pharma-ops/keys/backup-signers.pem")
+    jobs: int = 2
+    rto_objective_seconds: int = 4 * 3600
+    rpo_objective_seconds: int = 26 * 3600
+    journey_file: Path | None = None
+    application: DrillApplication | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Where the signed evidence of the drills is kept."""
+
+    dir: Path = Path("/var/lib/pharma-ops/evidence")
+    signing_key_file: Path = Path("/etc/pharma-ops/keys/evidence-signing.pem")
+    language: Literal["pt-BR", "en"] = "pt-BR"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything a host's jobs need; sections that a host does not use are None or empty."""
+
+    environment: Literal["prod", "staging", "lab"]
+    state_dir: Path = Path("/var/lib/pharma-ops")
+    lock_dir: Path = Path("/run/lock/pharma-ops")
+    database: Database | None = None
+    application: Application = Application()
+    backup: Backup | None = None
+    stores: dict[str, Store] = field(default_factory=dict)
+    drill: Drill | None = None
+    evidence: Evidence = Evidence()
+
+    def store(self, name: str) -> Store:
+        """The store of that name.
+
+        :raises OpsError: ``CONFIG_INVALID``; lists the names there are.
+        """
+        if name not in self.stores:
+            known = ", ".join(sorted(self.stores)) or "none"
+            raise _invalid(f"no store is named {name!r} (there are: {known})")
+        return self.stores[name]
+
+
+def load(path: Path = DEFAULT_PATH) -> Config:
+    """Read and check a configuration file.
+
+    :raises OpsError: ``CONFIG_MISSING`` or ``CONFIG_INVALID``; names the file and the key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise OpsError(
+            "CONFIG_MISSING",
+            f"There is no configuration at {path}.",
+            "Run the role pharma.hardening.ops on this host, or name another file with --config.",
+        ) from error
+    except OSError as error:
+        raise OpsError("CONFIG_MISSING", f"{path} cannot be read: {error.strerror}.", "Run as root.") from error
+    try:
+        return parse(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise _invalid(f"{path} is not TOML: {error}") from error
+    except OpsError as error:
+        raise OpsError(error.code, f"{path}: {error.message}", error.action) from error
+
+
+def parse(data: dict[str, Any]) -> Config:
+    """Build a :class:`Config` from parsed TOML.
+
+    :raises OpsError: ``CONFIG_INVALID``.
+    """
+    config: Config = _build(Config, data, "")
+    return config
+
+
+def _build(kind: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise _invalid(f"{where or 'the file'} must be a table")
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(set(data) - set(hints)):
+        raise _invalid(f"unknown key {_join(where, unknown[0])}")
+    values = {key: _value(hints[key], value, _join(where, key)) for key, value in data.items()}
+    missing = [
+        spec.name
+        for spec in dataclasses.fields(kind)
+        if spec.name not in values
+        and spec.default is dataclasses.MISSING
+        and spec.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise _invalid(f"{_join(where, missing[0])} is missing")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if origin is types.UnionType:
+        return _value(next(part for part in arguments if part is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _invalid(f"{where} must be a table")
+        return {key: _value(arguments[1], item, _join(where, key)) for key, item in value.items()}
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _invalid(f"{where} must be a list")
+        return tuple(_value(arguments[0], item, where) for item in value)
+    if origin is Literal:
+        if value not in arguments:
+            raise _invalid(f"{where} must be one of {', '.join(arguments)}, not {value!r}")
+        return value
+    if hint is Path:
+        if not isinstance(value, str) or not Path(value).is_absolute():
+            raise _invalid(f"{where} must be an absolute path, not {value!r}")
+        return Path(value)
+    if not isinstance(value, hint) or isinstance(value, bool) is not (hint is bool):
+        raise _invalid(f"{where} must be of type {hint.__name__}, not {value!r}")
+    return value
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _invalid(message: str) -> OpsError:
+    return OpsError("CONFIG_INVALID", f"{message}.", "Correct the configuration and run again.")

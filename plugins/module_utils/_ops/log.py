@@ -1,0 +1,90 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""JSON lines of the operations tools (docs/schemas/log-line.schema.json).
+
+``msg`` is an event name in snake_case and ``meta`` holds its facts; a line never carries a secret
+because callers pass facts, not formatted sentences.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from . import clock
+from .errors import OpsError
+
+SERVICE = "pharma-ops"
+MAX_LINE_BYTES = 32 * 1024
+_EVENT = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+@dataclass
+class Log:
+    """Writes lines to every open stream; a stream that cannot be written never stops the work.
+
+    :param env: ``prod``, ``staging`` or ``lab``.
+    :param run_id: stands in ``requestId``.
+    """
+
+    env: str
+    run_id: str
+    streams: list[TextIO] = field(default_factory=lambda: [sys.stderr])
+
+    def info(self, event: str, **meta: Any) -> None:
+        """Write a line of level ``info``."""
+        self._write("info", event, meta, None)
+
+    def warn(self, event: str, **meta: Any) -> None:
+        """Write a line of level ``warn``."""
+        self._write("warn", event, meta, None)
+
+    def error(self, event: str, error: BaseException, **meta: Any) -> None:
+        """Write a line of level ``error`` with the error's code and its stack without locals."""
+        self._write("error", event, meta, error)
+
+    def to_file(self, path: Path) -> TextIO:
+        """Add a file (append mode) to the streams; the caller closes it."""
+        stream = path.open("a", encoding="utf-8", buffering=1)
+        self.streams.append(stream)
+        return stream
+
+    def _write(self, level: str, event: str, meta: dict[str, Any], error: BaseException | None) -> None:
+        if not _EVENT.match(event):
+            raise ValueError(f"log event {event!r} is not snake_case")
+        line: dict[str, Any] = {
+            "ts": clock.to_text(clock.now()),
+            "level": level,
+            "service": SERVICE,
+            "env": self.env,
+            "requestId": self.run_id,
+            "route": f"{SERVICE}@{socket.gethostname()}",
+            "msg": event,
+            "meta": meta,
+        }
+        if error is not None:
+            line["error"] = {
+                "code": error.code if isinstance(error, OpsError) else "INTERNAL",
+                "type": type(error).__name__,
+                "message": str(error)[:2000],
+                "stack": [
+                    f"{frame.filename}:{frame.lineno} {frame.name}"
+                    for frame in traceback.extract_tb(error.__traceback__)
+                ],
+            }
+        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
+        if len(text.encode()) >= MAX_LINE_BYTES:
+            line["meta"] = {"truncated": True}
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
+        for stream in self.streams:
+            try:
+                stream.write(text + "\n")
+            except (OSError, ValueError):
+                continue
