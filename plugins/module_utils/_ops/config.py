@@ -158,7 +158,9 @@ def load(path: Path = DEFAULT_PATH) -> Config:
             "Run the role pharma.hardening.ops on this host, or name another file with --config.",
         ) from error
     except OSError as error:
-        raise OpsError("CONFIG_MISSING", f"{path} cannot be read: {error.strerror}.", "Run as root.") from error
+        raise OpsError(
+            "CONFIG_MISSING", f"{path} cannot be read: {error.strerror}.", "Run as root."
+        ) from error
     try:
         return parse(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
