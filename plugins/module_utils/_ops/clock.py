@@ -15,7 +15,7 @@ def now() -> datetime:
 
 def to_text(moment: datetime) -> str:
     """Format an aware datetime as ``2026-02-15T12:34:56.789Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_text(text: str) -> datetime:
@@ -23,7 +23,7 @@ def from_text(text: str) -> datetime:
 
     :raises ValueError: the text is not RFC 3339 or carries no offset.
     """
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no UTC offset")
     return moment.astimezone(UTC)

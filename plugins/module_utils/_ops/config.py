@@ -180,7 +180,7 @@ def parse(data: dict[str, Any]) -> Config:
 
 def _build(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise _invalid(f"{where or 'the file'} must be a table")
+        raise _invalid(f"{where or 'the file'} must be of type table, not {data!r}")
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(data) - set(hints)):
         raise _invalid(f"unknown key {_join(where, unknown[0])}")
@@ -205,24 +205,33 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)
     if origin is dict:
-        if not isinstance(value, dict):
-            raise _invalid(f"{where} must be a table")
-        return {key: _value(arguments[1], item, _join(where, key)) for key, item in value.items()}
+        return {
+            key: _value(arguments[1], item, _join(where, key))
+            for key, item in _instance(dict, "table", value, where).items()
+        }
     if origin is tuple:
-        if not isinstance(value, list):
-            raise _invalid(f"{where} must be a list")
-        return tuple(_value(arguments[0], item, where) for item in value)
+        return tuple(_value(arguments[0], item, where) for item in _instance(list, "list", value, where))
     if origin is Literal:
         if value not in arguments:
             raise _invalid(f"{where} must be one of {', '.join(arguments)}, not {value!r}")
         return value
     if hint is Path:
-        if not isinstance(value, str) or not Path(value).is_absolute():
-            raise _invalid(f"{where} must be an absolute path, not {value!r}")
-        return Path(value)
-    if not isinstance(value, hint) or isinstance(value, bool) is not (hint is bool):
+        return _absolute_path(value, where)
+    if isinstance(value, bool) is not (hint is bool):
         raise _invalid(f"{where} must be of type {hint.__name__}, not {value!r}")
+    return _instance(hint, hint.__name__, value, where)
+
+
+def _instance(kind: type, name: str, value: Any, where: str) -> Any:
+    if not isinstance(value, kind):
+        raise _invalid(f"{where} must be of type {name}, not {value!r}")
     return value
+
+
+def _absolute_path(value: Any, where: str) -> Path:
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        raise _invalid(f"{where} must be an absolute path, not {value!r}")
+    return Path(value)
 
 
 def _join(where: str, key: str) -> str:

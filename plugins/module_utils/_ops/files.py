@@ -10,23 +10,36 @@ import os
 import tempfile
 from pathlib import Path
 
+from .errors import OpsError
+
 CHUNK_BYTES = 1 << 20
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write ``data`` to ``path`` so that a reader sees the old file or the whole new one."""
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write ``data`` to ``path`` so that a reader sees the old file or the whole new one.
+
+    :raises OpsError: ``FILE_NOT_WRITTEN``; the file under ``path`` is as it was.
+    """
     try:
-        with os.fdopen(fd, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = Path(name)
+        try:
+            with os.fdopen(fd, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise OpsError(
+            "FILE_NOT_WRITTEN",
+            f"{path} could not be written: {error.strerror or error}.",
+            "Check the free space and the permissions of its directory; nothing was overwritten.",
+        ) from error
 
 
 def sync_directory(path: Path) -> None:

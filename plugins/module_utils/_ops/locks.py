@@ -21,10 +21,18 @@ def held(lock_dir: Path, job: str, run_id: str) -> Iterator[None]:
     """Hold ``<lock_dir>/<job>.lock`` for the length of the block.
 
     :raises OpsError: ``LOCK_HELD``; the message names the holder's run, process and start.
+        ``LOCK_UNAVAILABLE``: the lock file cannot be made.
     """
-    lock_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = lock_dir / f"{job}.lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        lock_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise OpsError(
+            "LOCK_UNAVAILABLE",
+            f"The lock {path} cannot be opened: {error.strerror}.",
+            "Run as the account that runs the timers (root), or correct lock_dir in the configuration.",
+        ) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

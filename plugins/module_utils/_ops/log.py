@@ -23,7 +23,10 @@ from .errors import OpsError
 
 SERVICE = "pharma-ops"
 MAX_LINE_BYTES = 32 * 1024
+MAX_STACK_FRAMES = 40
 _EVENT = re.compile(r"^[a-z][a-z0-9_]*$")
+# Foreign libraries put connection strings into their messages.
+_PASSWORD = re.compile(r"(?i)(://[^:/@\s]*:)[^@\s]+(?=@)|(\bpassword\s*=\s*)('[^']*'|\S+)")
 
 
 @dataclass
@@ -70,21 +73,40 @@ class Log:
             "meta": meta,
         }
         if error is not None:
-            line["error"] = {
-                "code": error.code if isinstance(error, OpsError) else "INTERNAL",
-                "type": type(error).__name__,
-                "message": str(error)[:2000],
-                "stack": [
-                    f"{frame.filename}:{frame.lineno} {frame.name}"
-                    for frame in traceback.extract_tb(error.__traceback__)
-                ],
-            }
-        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
-        if len(text.encode()) >= MAX_LINE_BYTES:
-            line["meta"] = {"truncated": True}
-            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
+            line["error"] = _describe(error)
+        text = _encode(line)
         for stream in self.streams:
             try:
                 stream.write(text + "\n")
             except (OSError, ValueError):
                 continue
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    """An error's code, type, message without passwords, and its innermost frames without locals."""
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_STACK_FRAMES:]
+    return {
+        "code": error.code if isinstance(error, OpsError) else "INTERNAL",
+        "type": type(error).__name__,
+        "message": _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", str(error)[:2000]),
+        "stack": [f"{frame.filename}:{frame.lineno} {frame.name}"[:200] for frame in frames],
+    }
+
+
+def _encode(line: dict[str, Any]) -> str:
+    """One line of valid JSON below :data:`MAX_LINE_BYTES`; what does not fit is named as left out."""
+    try:
+        text = _dump(line)
+    except ValueError:  # a float that JSON does not have, or an object that holds itself
+        text = _dump(line | {"meta": {"unserializable": sorted(line["meta"])}})
+    if len(text.encode()) >= MAX_LINE_BYTES:
+        text = _dump(line | {"meta": {"truncated": True}})
+    if len(text.encode()) >= MAX_LINE_BYTES:
+        text = _dump(line | {"meta": {"truncated": True}, "error": line["error"] | {"stack": []}})
+    return text
+
+
+def _dump(line: dict[str, Any]) -> str:
+    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
+    # A file name that is not UTF-8 arrives as lone surrogates, which no stream can write.
+    return text.encode("utf-8", "replace").decode()
