@@ -68,9 +68,7 @@ class _State:
         """A value as text for a result: short, without any secret; as JSON when it was found at a path."""
         if path and _SECRET_WORD.search(path):
             return _MASK
-        text = (
-            value if isinstance(value, str) else json.dumps(_masked(value), default=str, ensure_ascii=False)
-        )
+        text = value if isinstance(value, str) and not path else _literal(value)
         for name, secret in self.variables.items():
             hidden = name in self.secret_names or _SECRET_WORD.search(name)
             if hidden and not isinstance(secret, dict | list) and secret not in (None, ""):
