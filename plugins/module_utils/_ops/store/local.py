@@ -1,0 +1,186 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A directory as a store: an own disk, a mounted share, a test."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import OpsError
+from ..files import CHUNK_BYTES, sync_directory
+from .base import DEFAULT_LIMIT_BYTES, Advance, ObjectInfo, Stored, arriving, checked_key
+
+TEMPORARY_PREFIX = ".incoming."
+
+
+class LocalStore:
+    """See :class:`.base.ObjectStore`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.description = f"directory {root}"
+
+    def put_stream(self, key: str, chunks: Iterator[bytes]) -> Stored:
+        """See :meth:`.base.ObjectStore.put_stream`."""
+        target = self.root / checked_key(key)
+        with self._translated(key):
+            self._require_root()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fd, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY_PREFIX)
+        temporary = Path(name)
+        digest = hashlib.sha256()
+        total = 0
+        try:
+            with os.fdopen(fd, "wb") as stream:
+                for chunk in chunks:
+                    with self._translated(key):
+                        stream.write(chunk)
+                    digest.update(chunk)
+                    total += len(chunk)
+                with self._translated(key):
+                    stream.flush()
+                    os.fchmod(stream.fileno(), 0o640)
+                    os.fsync(stream.fileno())
+            with self._translated(key):
+                _place(temporary, target)
+                self._sync_up(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return Stored(key=key, bytes=total, sha256=digest.hexdigest())
+
+    def put_bytes(self, key: str, data: bytes) -> Stored:
+        """See :meth:`.base.ObjectStore.put_bytes`."""
+        return self.put_stream(key, iter((data,)))
+
+    def get_bytes(self, key: str, limit: int = DEFAULT_LIMIT_BYTES) -> bytes:
+        """See :meth:`.base.ObjectStore.get_bytes`."""
+        with self._translated(key), (self.root / checked_key(key)).open("rb") as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise OpsError(
+                "STORE_OBJECT_TOO_LARGE",
+                f"{key} in {self.description} has more than the {limit} bytes expected of it.",
+                "It is not what its name says: look at it by hand.",
+            )
+        return data
+
+    def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
+        """See :meth:`.base.ObjectStore.get_file`."""
+        with self._translated(key):
+            source = (self.root / checked_key(key)).open("rb")
+        with source, arriving(path) as fd:
+            total = os.fstat(source.fileno()).st_size
+            done = 0
+            while chunk := self._read(source, key):
+                _write_all(fd, chunk)
+                done += len(chunk)
+                if progress:
+                    progress(done, total)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See :meth:`.base.ObjectStore.list`."""
+        self._require_root()
+        with self._translated(prefix):
+            found = sorted(self._walk(prefix), key=lambda info: info.key)
+        yield from found
+
+    def check(self) -> None:
+        """See :meth:`.base.ObjectStore.check`."""
+        self._require_root()
+        with self._translated(""):
+            os.scandir(self.root).close()
+
+    def _read(self, source: BinaryIO, key: str) -> bytes:
+        with self._translated(key):
+            return source.read(CHUNK_BYTES)
+
+    def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        start = self.root / prefix.rpartition("/")[0]
+        for directory, _, names in os.walk(start):
+            for name in names:
+                path = Path(directory) / name
+                key = path.relative_to(self.root).as_posix()
+                if name.startswith(TEMPORARY_PREFIX) or not key.startswith(prefix):
+                    continue
+                status = path.stat()
+                modified = datetime.fromtimestamp(status.st_mtime, tz=UTC)
+                yield ObjectInfo(key=key, bytes=status.st_size, modified=modified)
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise OpsError(
+                "STORE_UNREACHABLE",
+                f"The store's {self.description} does not exist.",
+                "Mount or create it; it is not created here, so that an unmounted disk is noticed.",
+            )
+
+    def _sync_up(self, directory: Path) -> None:
+        while True:
+            sync_directory(directory)
+            if directory == self.root:
+                return
+            directory = directory.parent
+
+    @contextlib.contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._error(error, key) from error
+
+    def _error(self, error: OSError, key: str) -> OpsError:
+        what = f"{key} in {self.description}" if key else self.description
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return OpsError(
+                "STORE_FULL",
+                f"No space is left for {what}.",
+                "Free space or enlarge the disk, then run again.",
+            )
+        if error.errno == errno.EEXIST:
+            return OpsError(
+                "STORE_OBJECT_EXISTS",
+                f"{what} exists already and is not overwritten.",
+                "Every backup has an id of its own: find out which other program writes here.",
+            )
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return OpsError("STORE_OBJECT_MISSING", f"{what} does not exist.", "List the store's content.")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return OpsError(
+                "STORE_ACCESS_DENIED",
+                f"{what} refuses this account: {error.strerror}.",
+                "Compare the directory's owner and mode with the account that runs this job.",
+            )
+        return OpsError(
+            "STORE_UNREACHABLE", f"{what} fails: {error.strerror or error}.", "Check the disk or mount."
+        )
+
+
+def _place(temporary: Path, target: Path) -> None:
+    """Give a complete file its final name, which must be free.
+
+    A hard link fails when the name is taken, where a rename would silently replace. Shares that know
+    no hard links (CIFS) get a rename after a look.
+    """
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "File exists", str(target)) from error
+        temporary.replace(target)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,262 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A bucket of any S3 API as a store.
+
+The writer's identity may have the right to put and nothing else, so nothing here looks before it
+puts. Every put carries a Content-MD5 (buckets with Object Lock demand one) that the server checks,
+and the ETag it answers with is compared again.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import _deps, config
+from ..errors import OpsError
+from . import s3_download, s3_errors, s3_upload
+from .base import DEFAULT_LIMIT_BYTES, Advance, ObjectInfo, Stored, arriving, checked_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 60
+ATTEMPTS = 4
+
+_Answer = TypeVar("_Answer")
+
+
+class S3Store:
+    """See :class:`.base.ObjectStore`."""
+
+    def __init__(self, spec: config.Store) -> None:
+        self._bucket = spec.bucket or ""
+        self._prefix = spec.prefix.strip("/") + "/" if spec.prefix.strip("/") else ""
+        where = f"s3://{spec.bucket}/{self._prefix}".rstrip("/")
+        self.description = f"{where} at {spec.endpoint or 'AWS ' + spec.region}"
+        self._only_if_free = True
+        self._client = _client(spec, self.description)
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            self._client.meta.events.register(f"before-call.s3.{operation}", self._ask_to_keep)
+
+    def put_stream(self, key: str, chunks: Iterator[bytes]) -> Stored:
+        """See :meth:`.base.ObjectStore.put_stream`."""
+        counted = _Counted(chunks)
+        parts = s3_upload.parts(iter(counted))
+        first = next(parts)
+        if len(first) < s3_upload.part_bytes(1):
+            return self.put_bytes(key, bytes(first))
+        etag = self._put_parts(key, first, parts)
+        return Stored(key=key, bytes=counted.bytes, sha256=counted.sha256, etag=etag)
+
+    def put_bytes(self, key: str, data: bytes) -> Stored:
+        """See :meth:`.base.ObjectStore.put_bytes`."""
+        md5 = hashlib.md5(data, usedforsecurity=False).digest()
+        name = self._name(key)
+        with self._translated(key):
+            answer = self._unless_taken(
+                lambda: self._client.put_object(
+                    Bucket=self._bucket, Key=name, Body=data, ContentMD5=base64.b64encode(md5).decode()
+                )
+            )
+        etag = str(answer.get("ETag", "")).strip('"')
+        if s3_upload.etag_is_md5(answer):
+            s3_upload.compare_etag(etag, md5.hex(), key)
+        return Stored(key=key, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), etag=etag)
+
+    def get_bytes(self, key: str, limit: int = DEFAULT_LIMIT_BYTES) -> bytes:
+        """See :meth:`.base.ObjectStore.get_bytes`."""
+        with self._translated(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
+            with contextlib.closing(answer["Body"]) as body:
+                data = body.read() if answer["ContentLength"] <= limit else None
+        if data is None:
+            raise OpsError(
+                "STORE_OBJECT_TOO_LARGE",
+                f"{key} in {self.description} has more than the {limit} bytes expected of it.",
+                "It is not what its name says: look at it by hand.",
+            )
+        return data
+
+    def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
+        """See :meth:`.base.ObjectStore.get_file`."""
+        with arriving(path) as fd, self._translated(key):
+            s3_download.download(self._client, self._bucket, self._name(key), fd, progress)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """See :meth:`.base.ObjectStore.list`."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with self._translated(""):
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield ObjectInfo(
+                        key=item["Key"].removeprefix(self._prefix),
+                        bytes=item["Size"],
+                        modified=item["LastModified"].astimezone(UTC),
+                    )
+
+    def check(self) -> None:
+        """See :meth:`.base.ObjectStore.check`."""
+        exceptions = _deps.load("botocore.exceptions")
+        with self._translated(""):
+            try:
+                self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+            except exceptions.ClientError as error:
+                # A writer is known but may not list; wrong keys have codes of their own.
+                if error.response["Error"]["Code"] != "AccessDenied":
+                    raise
+
+    def _name(self, key: str) -> str:
+        return self._prefix + checked_key(key)
+
+    def _put_parts(self, key: str, first: bytearray, rest: Iterator[bytearray]) -> str:
+        with self._translated(key):
+            upload = s3_upload.Upload(self._client, self._bucket, self._name(key))
+        try:
+            part: bytearray | None = first
+            while part is not None:
+                with self._translated(key):
+                    upload.send(part)
+                part = next(rest, None)
+            with self._translated(key):
+                return self._unless_taken(upload.complete)
+        except BaseException as error:
+            self._abort(upload, key, error)
+            raise
+
+    def _abort(self, upload: s3_upload.Upload, key: str, error: BaseException) -> None:
+        """Remove an unfinished upload; when that fails too, the first error says so."""
+        try:
+            with self._translated(key):
+                upload.abort()
+        except OpsError as second:
+            note = f"The parts of {key} sent so far may remain in {self.description}: {second.message}"
+            error.add_note(note)
+            if isinstance(error, OpsError):
+                error.action = f"{error.action} {note}".strip()
+
+    def _ask_to_keep(self, params: dict[str, Any], **_: Any) -> None:
+        """Ask the server to refuse a key that is taken.
+
+        A header and not the parameter IfNoneMatch, which the botocore of Debian 12 does not know.
+        Servers that do not know the header ignore it.
+        """
+        if self._only_if_free:
+            params["headers"]["If-None-Match"] = "*"
+
+    def _unless_taken(self, call: Callable[[], _Answer]) -> _Answer:
+        exceptions = _deps.load("botocore.exceptions")
+        try:
+            return call()
+        except exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != "NotImplemented" or not self._only_if_free:
+                raise
+            self._only_if_free = False
+            return call()
+
+    @contextlib.contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        exceptions = _deps.load("botocore.exceptions")
+        try:
+            yield
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            raise s3_errors.translated(error, self.description, key) from error
+
+
+class _Counted:
+    """Passes chunks on and knows their number of bytes and their digest afterwards."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._digest.update(chunk)
+            self.bytes += len(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+def _client(spec: config.Store, description: str) -> S3Client:
+    _deps.require("boto3", "botocore")
+    import boto3
+
+    access_key, secret_key = _credentials(spec.credentials_file)
+    session = boto3.session.Session(
+        aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=spec.region
+    )
+    try:
+        client: S3Client = session.client(
+            "s3",
+            endpoint_url=spec.endpoint,
+            verify=str(spec.ca_file) if spec.ca_file else True,
+            config=_settings(spec),
+        )
+    except ValueError as error:
+        raise OpsError(
+            "CONFIG_INVALID",
+            f"The endpoint of {description} is not a URL: {error}.",
+            "Write it as https://host:port in the store's section.",
+        ) from error
+    return client
+
+
+def _settings(spec: config.Store) -> Any:
+    settings: dict[str, Any] = {
+        "signature_version": "s3v4",
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "retries": {"mode": "standard", "max_attempts": ATTEMPTS},
+        "s3": {"addressing_style": spec.addressing_style},
+        "max_pool_connections": s3_upload.THREADS + 1,
+    }
+    kind = _deps.load("botocore.config").Config
+    try:
+        # Newer botocore adds trailing checksums by default, which other servers than AWS's refuse.
+        return kind(
+            **settings,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+    except TypeError:
+        return kind(**settings)
+
+
+def _credentials(path: Path | None) -> tuple[str | None, str | None]:
+    """The keys of a credentials file; without a file boto3 finds those of the instance's role."""
+    if path is None:
+        return None, None
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        access_key, secret_key = data["access_key"], data["secret_key"]
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not TOML"
+        raise _no_credentials(path, str(reason)) from None
+    except KeyError as error:
+        raise _no_credentials(path, f"it has no {error.args[0]}") from None
+    if not (isinstance(access_key, str) and isinstance(secret_key, str) and access_key and secret_key):
+        raise _no_credentials(path, "a key is empty or not a string")
+    return access_key, secret_key
+
+
+def _no_credentials(path: Path, reason: str) -> OpsError:
+    return OpsError(
+        "STORE_CREDENTIALS_INVALID",
+        f"{path} does not give the store's credentials: {reason}.",
+        'It must be readable by this account and hold access_key = "…" and secret_key = "…".',
+    )

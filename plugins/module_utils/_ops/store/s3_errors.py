@@ -1,0 +1,115 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the answers of an S3 API mean for the person who reads the message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import _deps
+from ..errors import OpsError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+_CREDENTIALS = {
+    "InvalidAccessKeyId": "does not know the access key",
+    "SignatureDoesNotMatch": "says that the secret key is wrong",
+    "InvalidToken": "refuses the session token",
+    "ExpiredToken": "says that the session token has expired",
+    "TokenRefreshRequired": "says that the session token has expired",
+}
+_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_FULL = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "EntityTooLarge", "507"}
+_EXISTS = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+_DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+
+
+def translated(error: Exception, what: str, key: str = "") -> OpsError:
+    """The error of boto3 or botocore as an :class:`OpsError`.
+
+    :param what: the store's description: bucket and endpoint.
+    :param key: the object that was asked for, if it was one.
+    """
+    exceptions = _deps.load("botocore.exceptions")
+    if isinstance(error, exceptions.ClientError):
+        return _answer(error, what, key)
+    if isinstance(error, exceptions.SSLError):
+        return OpsError(
+            "STORE_TLS_FAILED",
+            f"The certificate of the store {what} is not trusted: {error}",
+            "Name the certificate authority with ca_file in the store's section.",
+        )
+    if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
+        return OpsError(
+            "STORE_CREDENTIALS_INVALID",
+            f"There are no credentials for the store {what}.",
+            "Name a file that holds access_key and secret_key with credentials_file in the store's section.",
+        )
+    return OpsError(
+        "STORE_UNREACHABLE",
+        f"The store {what} cannot be reached: {error}",
+        "Check the endpoint's name, port and firewall from this host, then run again.",
+    )
+
+
+def _answer(error: ClientError, what: str, key: str) -> OpsError:
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    operation = error.operation_name
+    whole = f"{key} in {what}" if key else what
+    if code in _CREDENTIALS:
+        return OpsError(
+            "STORE_ACCESS_DENIED",
+            f"The store {what} {_CREDENTIALS[code]}.",
+            "Put the right keys into the store's credentials_file.",
+        )
+    if code in _DENIED:
+        return OpsError(
+            "STORE_ACCESS_DENIED",
+            f"The store refuses {operation} on {whole} to this identity.",
+            "Check the identity's policy: a backup needs put, a drill needs get and list.",
+        )
+    if code == "RequestTimeTooSkewed":
+        return OpsError(
+            "STORE_CLOCK_SKEW",
+            f"The store {what} refuses the request because the clocks differ too much.",
+            "Let this host's clock be set by NTP, then run again.",
+        )
+    if code == "NoSuchBucket":
+        return OpsError(
+            "STORE_BUCKET_MISSING",
+            f"The bucket of {what} does not exist.",
+            "Create it (with Object Lock, see docs), or correct the store's bucket.",
+        )
+    return _answer_on_object(code, operation, whole, error)
+
+
+def _answer_on_object(code: str, operation: str, whole: str, error: ClientError) -> OpsError:
+    if code in _MISSING:
+        return OpsError("STORE_OBJECT_MISSING", f"{whole} does not exist.", "List the store's content.")
+    if code in _FULL:
+        return OpsError(
+            "STORE_FULL",
+            f"The store has no room for {whole} ({code}).",
+            "Raise the bucket's quota or prune old backups with the pruning identity, then run again.",
+        )
+    if code in _EXISTS:
+        return OpsError(
+            "STORE_OBJECT_EXISTS",
+            f"{whole} exists already and is not overwritten.",
+            "Every backup has an id of its own: find out which other program writes here.",
+        )
+    if code in _DAMAGED:
+        return OpsError(
+            "STORE_TRANSFER_DAMAGED",
+            f"{whole} did not arrive as it was sent ({code}).",
+            "Run again; if it happens again, suspect the network path or this host's memory.",
+        )
+    message = error.response.get("Error", {}).get("Message") or "no reason given"
+    return OpsError(
+        "STORE_REQUEST_FAILED",
+        f"The store answered {operation} on {whole} with {code}: {message}.",
+        "Look the code up in the store's documentation, or in its log.",
+    )
