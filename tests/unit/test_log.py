@@ -118,16 +118,16 @@ def test_what_json_does_not_have_is_named() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        'connection to "postgresql://pharma:s3cr&t@db1:5432/pharma" failed',
-        "invalid dsn: host=db1 password=s3cr&t user=x",
-        "invalid dsn: host=db1 password = 's3cr&t x' user=x",
+        'connection to "postgresql://pharma:planted&x@db1:5432/pharma" failed',
+        "invalid dsn: host=db1 password=planted&x user=x",
+        "invalid dsn: host=db1 password = 'planted&x x' user=x",
     ],
 )
 def test_passwords_of_foreign_messages_do_not_reach_the_log(message: str) -> None:
     stream = io.StringIO()
     Log("lab", RUN_ID, [stream]).error("connect_failed", ValueError(message))
     text = written(stream)["error"]["message"]
-    assert "s3cr&t" not in text
+    assert "planted&x" not in text
     assert "***" in text
     assert "db1" in text
 
