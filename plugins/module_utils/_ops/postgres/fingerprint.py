@@ -1,0 +1,235 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The content hash of a table, exact and independent of the order of the rows.
+
+Of every row two 64-bit hashes are made that begin with different seeds; each takes in the row's
+columns one after the other, ``h = hash(text of the column, h)``, so neither the bounds of the columns
+nor their order can be mistaken, and no text has to be put together first. A table's hash is the sum
+of each of the two over its rows, as numeric: the order of the rows does not matter, their number
+does. The text of a value is its output under pinned settings: it tells 1.0 from 1.00 and -0 from 0,
+and json, xml, point and tsvector have one though they have no equality.
+docs/backup-format.md has the definition; a change of it is a new version of the hash.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import OpsError
+from . import catalog
+from .catalog import Column, Relation
+from .connection import Target, one_row, translated
+from .snapshot import joined
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+HASH_VERSION = 1
+SEEDS = (1, 2)
+
+PLAIN_TYPES = frozenset({16, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2950})
+"""bool, integers, oid, floats, numeric, dates and times, uuid: no value's text is empty, so '' is NULL."""
+
+TEXT_TYPES = frozenset({25, 1043, 114})
+"""text, varchar, json: the text may be anything, so NULL is told apart by a flag."""
+
+MOST_COLUMNS_BY_THEMSELVES = 100
+"""Later columns go into one row value, which keeps the depth of the expression bounded."""
+
+PART_BLOCKS = 4096
+"""A big table is read in parts of at least this many pages (32 MiB)."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Rows and both sums of a part; parts add up."""
+
+    rows: int = 0
+    first: int = 0
+    second: int = 0
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.rows + other.rows, self.first + other.first, self.second + other.second)
+
+    @property
+    def hash(self) -> str:
+        """The two sums as text, ``first:second``."""
+        return f"{self.first}:{self.second}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A piece of work of one session: the query that hashes some pages of a relation."""
+
+    key: tuple[str, str]
+    query: str
+    bytes: int
+
+
+def hash_query(columns: Sequence[Column], source: str, condition: str = "") -> str:
+    """The statement that returns rows and both sums of a source that is called ``t``.
+
+    :param source: what stands after FROM, such as ``ONLY pharmacy.sales AS t``.
+    """
+    texts, rest = _texts(columns)
+    elements: list[str] = []
+    flags = [
+        f"CASE WHEN t.{column.name} IS NULL THEN '1' ELSE '0' END" for column in texts if _is_text(column)
+    ]
+    if flags:
+        elements.append(" || ".join(flags))
+    elements += [_output(column) for column in texts]
+    if rest:
+        row = ", ".join(f"t.{column.name}" for column in rest)
+        elements.append(f"pg_catalog.textin(pg_catalog.record_out(ROW({row})))")
+    named = ", ".join(f"{element} AS c{number}" for number, element in enumerate(elements))
+    sums = ", ".join(f"COALESCE(pg_catalog.sum({_chain(len(elements), seed)}), 0)::text" for seed in SEEDS)
+    # OFFSET 0 keeps the planner from computing each text twice, once for each seed.
+    inner = f"SELECT {named or '1 AS none'} FROM {source} {condition} OFFSET 0"
+    return f"SELECT pg_catalog.count(*), {sums} FROM ({inner}) AS s"
+
+
+def _is_text(column: Column) -> bool:
+    return column.type_oid in TEXT_TYPES
+
+
+def _texts(columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
+    """Columns that are hashed by themselves, and those that go into one row value."""
+    known = PLAIN_TYPES | TEXT_TYPES
+    alone = [column for column in columns if column.type_oid in known][:MOST_COLUMNS_BY_THEMSELVES]
+    chosen = {column.name for column in alone}
+    return alone, [column for column in columns if column.name not in chosen]
+
+
+def _output(column: Column) -> str:
+    return f"COALESCE(t.{column.name}::pg_catalog.text, '')"
+
+
+def _chain(length: int, seed: int) -> str:
+    expression = f"{seed}::pg_catalog.int8"
+    for number in range(length):
+        expression = f'pg_catalog.hashtextextended(s.c{number} COLLATE pg_catalog."C", {expression})'
+    return expression
+
+
+def parts_of(relation: Relation, columns: Sequence[Column], sessions: int) -> list[Part]:
+    """Split a relation by its pages so that sessions finish together.
+
+    The last part has no upper bound: pages that were added after the size was read hold rows too.
+    """
+    source = f"ONLY {relation.name} AS t"
+    key = (relation.name, "stored")
+    step = max(PART_BLOCKS, -(-relation.blocks // (sessions * 4)))
+    if sessions == 1 or relation.blocks <= step or relation.condition:
+        return [Part(key=key, query=hash_query(columns, source, relation.condition), bytes=relation.bytes)]
+    bounds = list(range(0, relation.blocks, step))
+    return [
+        Part(
+            key=key,
+            query=hash_query(columns, source, _page_range(first, first + step, first == bounds[-1])),
+            bytes=relation.bytes // len(bounds),
+        )
+        for first in bounds
+    ]
+
+
+def _page_range(first: int, past: int, last: bool) -> str:
+    lower = f"WHERE t.ctid >= '({first},0)'::pg_catalog.tid"
+    return lower if last else f"{lower} AND t.ctid < '({past},0)'::pg_catalog.tid"
+
+
+def definition_part(relation: Relation, columns: Sequence[Column]) -> Part:
+    """The work of hashing what REFRESH would make of a materialized view in this snapshot."""
+    names = ", ".join(column.name for column in columns)
+    source = f"({relation.definition}) AS t({names})" if names else f"({relation.definition}) AS t"
+    return Part(key=(relation.name, "defined"), query=hash_query(columns, source), bytes=relation.bytes)
+
+
+def hash_relation(connection: Connection, target_relation: Relation) -> Sum:
+    """Rows and hash of one relation as this connection sees it, uncommitted changes included."""
+    columns = catalog.columns(connection, target_relation.oid)
+    source = f"ONLY {target_relation.name} AS t"
+    return _execute(connection, hash_query(columns, source, target_relation.condition))
+
+
+def _execute(connection: Connection, query: str) -> Sum:
+    rows, first, second = one_row(connection, query.encode())
+    return Sum(int(rows), int(first), int(second))
+
+
+class Work:
+    """Parts, biggest first, that sessions take one after the other, and what came of them.
+
+    :param advance: called with the bytes of every part that is done.
+    """
+
+    def __init__(self, parts: Sequence[Part], advance: Callable[[int], None]) -> None:
+        self._waiting = deque(sorted(parts, key=lambda part: part.bytes, reverse=True))
+        self._advance = advance
+        self._lock = threading.Lock()
+        self._connections: set[Connection] = set()
+        self._stopped = False
+        self.sums: dict[tuple[str, str], Sum] = {part.key: Sum() for part in parts}
+
+    def session(self, target: Target, snapshot_id: str) -> None:
+        """Take parts until none is left, in a connection of its own on the snapshot."""
+        with joined(target, snapshot_id) as connection:
+            with self._lock:
+                self._connections.add(connection)
+            try:
+                while (part := self._take()) is not None:
+                    with translated(target, f"hashing {part.key[0]}"):
+                        result = _execute(connection, part.query)
+                    self._done(part, result)
+            finally:
+                with self._lock:
+                    self._connections.discard(connection)
+
+    def _take(self) -> Part | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting and not self._stopped else None
+
+    def _done(self, part: Part, result: Sum) -> None:
+        with self._lock:
+            self.sums[part.key] += result
+            self._advance(part.bytes)
+
+    def stop(self) -> None:
+        """Let no session take more, and cancel the running statements."""
+        with self._lock:
+            self._stopped = True
+            connections = list(self._connections)
+        for connection in connections:
+            with suppress(Exception):
+                connection.cancel()
+
+
+def run(work: Work, target: Target, snapshot_id: str, sessions: int) -> dict[tuple[str, str], Sum]:
+    """Do all the work in ``sessions`` parallel connections.
+
+    :returns: for (relation, ``stored`` or ``defined``) its sum.
+    :raises OpsError: the first failure; the other sessions' statements are cancelled.
+    """
+    if sessions < 1:
+        raise OpsError(
+            "CONFIG_INVALID", f"fingerprint_sessions must be at least 1, not {sessions}.", "Correct it."
+        )
+    with ThreadPoolExecutor(max_workers=sessions, thread_name_prefix="fingerprint") as pool:
+        try:
+            futures = [pool.submit(work.session, target, snapshot_id) for _ in range(sessions)]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = next((future for future in done if future.exception()), None)
+        except BaseException:
+            work.stop()
+            raise
+        if failed is not None:
+            work.stop()
+            failed.result()
+    return work.sums
