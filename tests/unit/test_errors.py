@@ -12,7 +12,8 @@ import pytest
 
 from pharma_ops.errors import ExitCode, OpsError
 
-CODE = re.compile(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
+# Two words at least; not the environment of libpq (PGCONNECT_TIMEOUT).
+CODE = re.compile(r"^(?!PG)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
 # Constants in upper snake case that are no error codes.
 NOT_CODES = frozenset({"CREDENTIALS_DIRECTORY", "DATABASE_URL", "JWT_SECRET", "REFRESH_SECRET"})
 
