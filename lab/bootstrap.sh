@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# What the controller needs: Debian packages by apt, and .venv from a hash-locked list. Does nothing when all is there.
+#
+#   bootstrap.sh demo|test             packages and venv for the lab and the playbooks, or for the tests as well
+#   bootstrap.sh packages demo|test    only the Debian packages
+#   bootstrap.sh venv demo|test        only .venv
+set -euo pipefail
+# shellcheck source=lab/common.sh disable=SC1091
+source "$(dirname "$0")/common.sh"
+
+# package:program that shows it is there
+DEMO_PACKAGES=(
+  podman:podman runc:runc netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns
+  mmdebstrap:mmdebstrap openssh-client:ssh age:age zstd:zstd openssl:openssl git:git
+)
+TEST_PACKAGES=("${DEMO_PACKAGES[@]}" shellcheck:shellcheck)
+
+has_program() { [[ -x $1 ]] || command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]; }
+
+check_python() {
+  command -v python3 >/dev/null || return 0 # apt brings it with python3-venv
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die "$(command -v python3) is $(python3 --version); Python 3.11 or newer is needed (Debian 12 and 13 have it)"
+}
+
+install_packages() {
+  local wanted=() missing=() entry
+  case $1 in
+    demo) wanted=("${DEMO_PACKAGES[@]}") ;;
+    test) wanted=("${TEST_PACKAGES[@]}") ;;
+  esac
+  for entry in "${wanted[@]}"; do
+    has_program "${entry#*:}" || missing+=("${entry%%:*}")
+  done
+  # A Python from elsewhere may bring venv itself; Debian's needs the package.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+
+  command -v apt-get >/dev/null || die "missing: ${missing[*]}; this machine has no apt-get to install them with"
+  say "packages: installing ${missing[*]}"
+  local started=$SECONDS
+  # Another apt may be at work on a fresh machine: wait for it rather than fail.
+  as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
+    install --no-install-recommends "${missing[@]}" >/dev/null
+  say "packages: installed in $(seconds "$started") s"
+}
+
+lock_digest() { sha256sum "$LAB_ROOT/requirements/$1.txt" | cut -d' ' -f1; }
+
+# has_lock NAME: .venv was filled from this very lock file.
+has_lock() { [[ -x $VENV/bin/python && $(cat "$VENV/.lock-$1" 2>/dev/null) == "$(lock_digest "$1")" ]]; }
+
+make_venv() {
+  local lock=control started=$SECONDS
+  [[ $1 == demo ]] || lock=dev
+  # The list for tests contains the one for the playbooks.
+  if has_lock "$lock" || has_lock dev; then return 0; fi
+  say "python: filling .venv from requirements/$lock.txt"
+  # A moved checkout or a removed interpreter leaves links that lead nowhere.
+  "$VENV/bin/python" -c '' 2>/dev/null || python3 -m venv --clear "$VENV"
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes \
+    -r "$LAB_ROOT/requirements/$lock.txt"
+  lock_digest "$lock" >"$VENV/.lock-$lock"
+  say "python: filled in $(seconds "$started") s"
+}
+
+main() {
+  local part=all profile
+  case ${1:-} in
+    packages | venv)
+      part=$1
+      shift
+      ;;
+  esac
+  profile=${1:-}
+  case $profile in
+    demo | test) ;;
+    *) die "usage: bootstrap.sh [packages|venv] demo|test" ;;
+  esac
+  VENV=$LAB_ROOT/.venv
+  check_python
+  [[ $part == venv ]] || install_packages "$profile"
+  check_python
+  [[ $part == packages ]] || make_venv "$profile"
+}
+
+main "$@"

@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# What every script of the lab shares: where things are, how progress is said.
+# Sourced; the caller has set -euo pipefail.
+
+LAB_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export LAB_ROOT
+export LAB_NAME=${LAB_NAME:-pharma-lab}
+export LAB_PREFIX=${LAB_PREFIX:-10.77.7}
+export LAB_STATE_DIR=${LAB_STATE_DIR:-$LAB_ROOT/.lab}
+export LAB_DEBIAN=${LAB_DEBIAN:-13}
+export LAB_IMAGE_STATE=${LAB_IMAGE_STATE:-prepared}
+export LAB_HOSTS=${LAB_HOSTS:-}
+export CONTAINERS_CONF=$LAB_ROOT/lab/containers.conf
+export ANSIBLE_CONFIG=$LAB_ROOT/ansible.cfg
+# Ansible's working files belong to the checkout, not to the operator's home.
+export ANSIBLE_HOME=${ANSIBLE_HOME:-$LAB_ROOT/.cache/ansible}
+export PATH=$LAB_ROOT/.venv/bin:$PATH:/usr/sbin:/sbin
+
+# Every object in podman that the project makes carries this label or this prefix; `clean` goes by them.
+export LAB_LABEL=io.pharma.lab
+export LAB_REPOSITORY=localhost/pharma-lab
+
+say() { printf '%(%H:%M:%S)T  %s\n' -1 "$*"; }
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 2
+}
+
+# as_root COMMAND...: apt needs root; an operator may have sudo only.
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+# need_root: podman networks with static addresses and systemd inside need root's podman.
+need_root() {
+  [[ $(id -u) -eq 0 ]] || die "the lab runs podman as root; start this with: sudo make ${1:-lab-up}"
+}
+
+# seconds SINCE: whole seconds since a value of $SECONDS.
+seconds() { echo $((SECONDS - $1)); }
