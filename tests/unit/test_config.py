@@ -149,3 +149,26 @@ def test_a_missing_file_is_told_from_a_wrong_one(tmp_path: Path) -> None:
     path.write_text('environment = "lab"\nnope = 1\n', encoding="utf-8")
     with pytest.raises(OpsError, match=r"config\.toml: unknown key nope"):
         config.load(path)
+
+
+def test_fragments_of_the_directory_beside_the_file_are_merged(tmp_path: Path) -> None:
+    main = tmp_path / "config.toml"
+    main.write_text('environment = "lab"\n')
+    fragments = tmp_path / "config.d"
+    fragments.mkdir()
+    (fragments / "backup.toml").write_text('[stores.offsite]\ntype = "local"\npath = "/a"\n')
+    (fragments / "drill.toml").write_text('[stores.reader]\ntype = "local"\npath = "/b"\n')
+    assert sorted(config.load(main).stores) == ["offsite", "reader"]
+
+
+def test_fragments_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    main = tmp_path / "config.toml"
+    main.write_text('environment = "lab"\n[stores.offsite]\ntype = "local"\npath = "/a"\n')
+    fragments = tmp_path / "config.d"
+    fragments.mkdir()
+    fragment = fragments / "drill.toml"
+    fragment.write_text('[stores.offsite]\npath = "/a"\n')
+    assert config.load(main).store("offsite").path == Path("/a")
+    fragment.write_text('[stores.offsite]\npath = "/b"\n')
+    with pytest.raises(OpsError, match=r"drill\.toml sets stores\.offsite\.path once more"):
+        config.load(main)

@@ -81,13 +81,14 @@ class DrillApplication:
 
     Words of the commands may hold {release} (directory of the release), {socket} (unix socket to
     listen on), {username}. Commands read secrets as files in ``$CREDENTIALS_DIRECTORY``:
-    ``DATABASE_URL`` and one random value for each name in ``random_secrets``.
+    ``DATABASE_URL`` (as ``database_user``) and one random value for each name in ``random_secrets``.
     """
 
     releases_dir: Path = Path("/opt/pharma/releases")
     start: tuple[str, ...] = ()
     create_user: tuple[str, ...] = ()
     health_path: str = "/health/ready"
+    database_user: str = "pharma_app"
     random_secrets: tuple[str, ...] = ("JWT_SECRET", "REFRESH_SECRET")
     environment: dict[str, str] = field(default_factory=dict)
     start_timeout_seconds: int = 30
@@ -112,11 +113,15 @@ class Drill:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Where the signed evidence of the drills is kept."""
+    """Where the signed evidence of the drills is kept, and how the report is written.
+
+    ``language`` is the one that is shown first; ``timezone`` stands beside UTC.
+    """
 
     dir: Path = Path("/var/lib/pharma-ops/evidence")
     signing_key_file: Path = Path("/etc/pharma-ops/keys/evidence-signing.pem")
     language: Literal["pt-BR", "en"] = "pt-BR"
+    timezone: str = "America/Sao_Paulo"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +150,42 @@ class Config:
 
 
 def load(path: Path = DEFAULT_PATH) -> Config:
-    """Read and check a configuration file.
+    """Read and check a configuration: the file and, beside it, the fragments of its directory.
+
+    The fragments of ``/etc/pharma-ops/config.toml`` are ``/etc/pharma-ops/config.d/*.toml``, one for each
+    role of the host. Tables are merged; two files may not say different things about one key.
 
     :raises OpsError: ``CONFIG_MISSING`` or ``CONFIG_INVALID``; names the file and the key.
     """
+    data = _read(path)
+    for fragment in sorted(path.with_suffix(".d").glob("*.toml")):
+        data = merge(data, _read(fragment), str(fragment))
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse(data)
+    except OpsError as error:
+        raise OpsError(error.code, f"{path}: {error.message}", error.action) from error
+
+
+def merge(base: dict[str, Any], addition: dict[str, Any], source: str, where: str = "") -> dict[str, Any]:
+    """Both tables in one; what ``addition``, read from ``source``, says must not contradict ``base``.
+
+    :raises OpsError: ``CONFIG_INVALID``; names the source and the key.
+    """
+    merged = dict(base)
+    for key, value in addition.items():
+        known = merged.get(key, value)
+        if isinstance(known, dict) and isinstance(value, dict):
+            merged[key] = merge(known, value, source, _join(where, key)) if key in base else value
+        elif known != value:
+            raise _invalid(f"{source} sets {_join(where, key)} once more, to another value")
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise OpsError(
             "CONFIG_MISSING",
@@ -161,12 +196,8 @@ def load(path: Path = DEFAULT_PATH) -> Config:
         raise OpsError(
             "CONFIG_MISSING", f"{path} cannot be read: {error.strerror}.", "Run as root."
         ) from error
-    try:
-        return parse(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _invalid(f"{path} is not TOML: {error}") from error
-    except OpsError as error:
-        raise OpsError(error.code, f"{path}: {error.message}", error.action) from error
 
 
 def parse(data: dict[str, Any]) -> Config:
