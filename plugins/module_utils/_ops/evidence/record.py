@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,8 +69,8 @@ class Objective:
 
     @property
     def met(self) -> bool | None:
-        """Whether the measured time is within the objective."""
-        return None if self.seconds is None else self.seconds <= self.objective_seconds
+        """Whether the measured time, in whole milliseconds as it is recorded, is within the objective."""
+        return None if self.seconds is None else round(self.seconds, 3) <= self.objective_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class DrillRecord:
     :ivar rpo_basis: ``commit_timestamp`` or ``snapshot``: where ``newest_change_at`` comes from.
     :ivar backup: id, database, serverVersion, startedAt, finishedAt, sourceHost, store, tables, rows, bytes.
     :ivar release: name, version, digest; empty when the drill started none.
-    :ivar prev: sha256 of the previous drill's envelope in the same ledger.
+    :ivar prev: sha256 of the previous drill's line in the same ledger; None for the first.
     """
 
     drill_id: str
@@ -119,21 +120,28 @@ class DrillRecord:
     @property
     def cause(self) -> str:
         """One English sentence: why the verdict is what it is."""
-        for wanted in (Verdict.FAILED, Verdict.UNKNOWN):
-            for stage in self.stages:
-                if stage.verdict is wanted:
-                    reason = stage.error["message"] if stage.error else stage.summary
-                    return f"{stage.name}: {reason}"
+        if stage := self.decisive_stage:
+            return f"{stage.name}: {stage.error['message'] if stage.error else stage.summary}"
         for name, objective in (("RTO", self.rto), ("RPO", self.rpo)):
             if objective.met is False:
-                return f"{name} objective missed: {objective.seconds:.0f} s of {objective.objective_seconds:.0f} s."
-        if self.scope == "dump":
+                measured, wanted = f"{objective.seconds:.0f} s", f"{objective.objective_seconds:.0f} s"
+                return f"{name} objective missed: {measured} of {wanted}."
+        if self.verdict is Verdict.LIMITED:
             return "The dump file restores; without a manifest nothing shows that it equals its source."
         if self.verdict is Verdict.PASSED:
             return "Every stage passed: the backup equals its source and the release sells on it."
-        return next(
-            (f"{s.name} was not run." for s in self.stages if s.required and s.verdict is Verdict.NOT_RUN), ""
-        )
+        if stage := next((s for s in self.stages if s.required and s.verdict is Verdict.NOT_RUN), None):
+            return f"{stage.name} was not run."
+        return "RTO or RPO was not measured." if self.stages else "No stage was run."
+
+    @property
+    def decisive_stage(self) -> StageResult | None:
+        """The first required stage that failed or, when none failed, that could not be decided."""
+        for wanted in (Verdict.FAILED, Verdict.UNKNOWN):
+            for stage in self.stages:
+                if stage.required and stage.verdict is wanted:
+                    return stage
+        return None
 
 
 def overall_verdict(stages: Iterable[StageResult], *, limited: bool = False) -> Verdict:
@@ -175,12 +183,27 @@ def statement(record: DrillRecord) -> dict[str, Any]:
                 "newestChangeAt": clock.to_text(record.newest_change_at) if record.newest_change_at else None,
                 "basis": record.rpo_basis,
             },
-            "backup": record.backup,
-            "release": record.release,
+            "backup": _plain(record.backup),
+            "release": _plain(record.release),
             "stages": [_stage(stage) for stage in record.stages],
             "prev": record.prev,
         },
     }
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON can hold it; a fact of an odd type must not cost a whole drill its evidence."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return clock.to_text(value)
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _objective(objective: Objective) -> dict[str, Any]:
@@ -195,7 +218,7 @@ def _stage(stage: StageResult) -> dict[str, Any]:
         "verdict": stage.verdict.value,
         "seconds": round(stage.seconds, 3),
         "summary": stage.summary,
-        "facts": stage.facts,
+        "facts": _plain(stage.facts),
         "checks": [
             {
                 "name": check.name,
