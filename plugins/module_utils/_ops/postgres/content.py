@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -148,11 +149,19 @@ def _fits(value: Any, kind: str) -> bool:
     return isinstance(value, _TYPES[kind]) and (isinstance(value, bool) is (kind == "bool"))
 
 
-def read_content(target: Target, *, snapshot: str | None, sessions: int, progress: Progress) -> Content:
+def read_content(
+    target: Target,
+    *,
+    snapshot: str | None,
+    sessions: int,
+    progress: Progress,
+    abandoned: threading.Event | None = None,
+) -> Content:
     """Read and hash a whole database in one snapshot.
 
     :param snapshot: an exported snapshot's name; None: one of our own.
     :param sessions: connections that hash in parallel, beside one that holds the snapshot.
+    :param abandoned: once set, running statements are cancelled and the reading fails.
     :raises OpsError: what :mod:`.connection` lists, ``BACKUP_ROLE_CANNOT_READ``,
         ``ROW_SECURITY_HIDES_ROWS``; the message names the table.
     """
@@ -174,7 +183,7 @@ def read_content(target: Target, *, snapshot: str | None, sessions: int, progres
             extensions = dict(connection.execute("SELECT extname, extversion FROM pg_extension").fetchall())
             undecided = _undecided(connection, relations)
             work = _plan(connection, relations, sessions, progress)
-        sums = fingerprint.run(work, target, snapshot, sessions)
+        sums = fingerprint.run(work, target, snapshot, sessions, abandoned)
         return Content(
             server_version=server.version,
             encoding=server.encoding,

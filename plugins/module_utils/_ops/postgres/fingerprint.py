@@ -43,6 +43,9 @@ TEXT_TYPES = frozenset({25, 1043, 114})
 MOST_COLUMNS_BY_THEMSELVES = 100
 """Later columns go into one row value, which keeps the depth of the expression bounded."""
 
+_LOOK_SECONDS = 0.5
+"""How often a run looks whether it was abandoned."""
+
 PART_BLOCKS = 4096
 """A big table is read in parts of at least this many pages (32 MiB)."""
 
@@ -211,8 +214,16 @@ class Work:
                 connection.cancel()
 
 
-def run(work: Work, target: Target, snapshot_id: str, sessions: int) -> dict[tuple[str, str], Sum]:
+def run(
+    work: Work,
+    target: Target,
+    snapshot_id: str,
+    sessions: int,
+    abandoned: threading.Event | None = None,
+) -> dict[tuple[str, str], Sum]:
     """Do all the work in ``sessions`` parallel connections.
+
+    :param abandoned: once set, the statements are cancelled.
 
     :returns: for (relation, ``stored`` or ``defined``) its sum.
     :raises OpsError: the first failure; the other sessions' statements are cancelled.
@@ -224,7 +235,11 @@ def run(work: Work, target: Target, snapshot_id: str, sessions: int) -> dict[tup
     with ThreadPoolExecutor(max_workers=sessions, thread_name_prefix="fingerprint") as pool:
         try:
             futures = [pool.submit(work.session, target, snapshot_id) for _ in range(sessions)]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            done, waiting = wait(futures, _LOOK_SECONDS, FIRST_EXCEPTION)
+            while waiting and not any(future.exception() for future in done):
+                if abandoned is not None and abandoned.is_set():
+                    raise OpsError("ABANDONED", "The hashing was given up because the backup failed.", "")
+                done, waiting = wait(futures, _LOOK_SECONDS, FIRST_EXCEPTION)
             failed = next((future for future in done if future.exception()), None)
         except BaseException:
             work.stop()

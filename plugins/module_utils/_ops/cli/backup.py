@@ -1,0 +1,144 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``pharma-ops backup create|list|verify``."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..backup.catalogue import SetInfo, list_sets, newest_complete
+from ..backup.create import create_backup
+from ..backup.verify import verify_set
+from ..errors import ExitCode, OpsError
+from ..store.base import ObjectStore
+from ..store.open import open_store
+from . import show
+
+if TYPE_CHECKING:
+    from .main import Session
+
+LATEST = "latest"
+
+
+def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the group ``backup``."""
+    group = groups.add_parser("backup", help="make, list and verify backups")
+    commands = group.add_subparsers(metavar="COMMAND", required=True)
+    _add(commands, "create", "make a backup of the configured database now", create)
+    listing = _add(commands, "list", "list the backup sets in a store", list_command)
+    check = _add(commands, "verify", "read a backup back, check signature and digests", verify)
+    for parser in (listing, check):
+        parser.add_argument("--database", help="name of the source database (default: the configured one)")
+        parser.add_argument("--store", help="name of the store (default: the drill's, else the backup's)")
+    check.add_argument("backup_id", nargs="?", default=LATEST, help="id of the backup (default: latest)")
+    check.add_argument(
+        "--signers", type=Path, metavar="FILE", help="public keys to trust (default: the drill's)"
+    )
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    run: Callable[[Session, argparse.Namespace], ExitCode],
+) -> argparse.ArgumentParser:
+    from .main import common_options
+
+    parser = commands.add_parser(name, help=text, description=text.capitalize(), parents=[common_options()])
+    parser.set_defaults(run=run)
+    return parser
+
+
+def create(session: Session, _: argparse.Namespace) -> ExitCode:
+    """Make a backup."""
+    result = create_backup(session.config, session.log, session.progress)
+    lines = [
+        f"Backup {result.backup_id} of {result.database} is complete in {result.store}.",
+        (
+            f"{result.tables} tables, {result.rows} rows, {show.size(result.bytes)} encrypted "
+            f"({result.compression}), {result.seconds:.1f} s; manifest sha256 {result.manifest_sha256}."
+        ),
+    ]
+    lines += [f"The materialized view {name} was stale." for name in result.stale_views]
+    lines += [f"Warning: {warning}." for warning in result.warnings]
+    session.result(result.as_dict(), "\n".join(lines))
+    return ExitCode.PROVEN
+
+
+def list_command(session: Session, arguments: argparse.Namespace) -> ExitCode:
+    """List the sets of a database, oldest first."""
+    store, database = _place(session, arguments)
+    sets = list_sets(store, database)
+    head = f"{len(sets)} backup sets of {database} in {store.description}"
+    lines = [f"{item.id}  {item.state:<10}  {show.size(item.bytes):>12}" for item in sets]
+    session.result({"backups": [item.as_dict() for item in sets]}, "\n".join([head, *lines]))
+    return ExitCode.PROVEN
+
+
+def verify(session: Session, arguments: argparse.Namespace) -> ExitCode:
+    """Check a set by reading it back."""
+    store, database = _place(session, arguments)
+    backup_id = arguments.backup_id
+    if backup_id == LATEST:
+        backup_id = _newest(list_sets(store, database), store, database)
+    signers = _signers(session, arguments.signers)
+    with tempfile.TemporaryDirectory(prefix="pharma-ops-") as work_dir:
+        verified = verify_set(store, database, backup_id, signers, session.progress, Path(work_dir))
+    session.result(
+        verified.as_dict(),
+        f"Backup {backup_id} of {database} is intact in {store.description}: signed by {verified.signer}, "
+        f"{show.size(verified.bytes)} read back; manifest sha256 {verified.manifest_sha256}.",
+    )
+    return ExitCode.PROVEN
+
+
+def _place(session: Session, arguments: argparse.Namespace) -> tuple[ObjectStore, str]:
+    """The store and the database that the arguments or the configuration name."""
+    settings = session.config
+    section = settings.drill or settings.backup
+    name = arguments.store or (section.store if section else "offsite")
+    database = arguments.database or ""
+    if not database and settings.drill:
+        database = settings.drill.database
+    if not database and settings.database:
+        database = settings.database.name
+    if not database:
+        raise OpsError(
+            "CONFIG_INVALID", "No database is configured on this host.", "Name one with --database."
+        )
+    return open_store(settings.store(name)), database
+
+
+def _newest(sets: list[SetInfo], store: ObjectStore, database: str) -> str:
+    newest = newest_complete(sets)
+    if newest is None:
+        raise OpsError(
+            "BACKUP_MISSING",
+            f"There is no complete backup of {database} in {store.description}.",
+            "Make one with pharma-ops backup create.",
+        )
+    return newest.id
+
+
+def _signers(session: Session, given: Path | None) -> bytes:
+    drill = session.config.drill
+    path = given or (drill.trusted_signers_file if drill else None)
+    if path is None:
+        raise OpsError(
+            "TRUSTED_KEYS_MISSING",
+            "No trusted signing key is configured on this host.",
+            "Name a file of public keys with --signers.",
+        )
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OpsError(
+            "TRUSTED_KEYS_MISSING",
+            f"The trusted keys {path} cannot be read: {error.strerror}.",
+            "Name another file with --signers.",
+        ) from error
