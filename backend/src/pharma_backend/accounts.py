@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Login and the rotation of refresh tokens."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from . import audit, log, passwords
+from .database import Database, Row, Transaction
+from .errors import Problem
+from .tokens import Principal, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a client gets: both tokens and the life of the access token in seconds."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class Accounts:
+    """:param refresh_ttl: life of a refresh token in seconds."""
+
+    def __init__(self, database: Database, tokens: Tokens, refresh_ttl: int) -> None:
+        self._database = database
+        self._tokens = tokens
+        self._refresh_ttl = refresh_ttl
+
+    async def login(self, username: str, password: str) -> tuple[Principal, Session]:
+        """Check a password and begin a family of refresh tokens.
+
+        No connection is held while the password is verified.
+
+        :raises Problem: ``AUTH_INVALID_CREDENTIALS``, the same whatever was wrong.
+        """
+        async with self._database.transaction() as tx:
+            user = await tx.row(
+                """
+                select id, store_id, role, active, password_hash from pharmacy.users where username = %(name)s
+                """,
+                {"name": username},
+            )
+        right = await passwords.verify(user["password_hash"] if user else None, password)
+        if user is None or not right or not user["active"]:
+            log.warn("login_failed", reason="inactive" if user and right else "credentials")
+            raise Problem("AUTH_INVALID_CREDENTIALS", 401, "User name or password is wrong")
+        principal = _principal(user)
+        async with self._database.transaction() as tx:
+            await tx.execute(
+                "update pharmacy.users set last_login_at = now() where id = %(id)s", {"id": principal.user_id}
+            )
+            await tx.execute(
+                "delete from pharmacy.refresh_tokens where user_id = %(id)s and expires_at < now()",
+                {"id": principal.user_id},
+            )
+            session = await self._issue(tx, principal, uuid.uuid4())
+            await audit.record(tx, principal, "login", "user", principal.user_id)
+        return principal, session
+
+    async def refresh(self, token: str) -> tuple[Principal, Session]:
+        """Exchange a refresh token for a new pair; each is good once.
+
+        A token that comes a second time was stolen from someone: its whole family is revoked.
+
+        :raises Problem: ``AUTH_REFRESH_INVALID`` or ``AUTH_REFRESH_REUSED``.
+        """
+        reused = 0
+        async with self._database.transaction() as tx:
+            row = await tx.row(
+                """
+                select t.id as token_id, t.family, t.used_at, u.id, u.store_id, u.role
+                  from pharmacy.refresh_tokens t join pharmacy.users u on u.id = t.user_id
+                 where t.token_hash = %(hash)s and t.revoked_at is null and t.expires_at > now() and u.active
+                   for update of t
+                """,
+                {"hash": self._tokens.refresh_hash(token)},
+            )
+            if row is None:
+                raise Problem("AUTH_REFRESH_INVALID", 401, "The refresh token is not valid")
+            principal = _principal(row)
+            if row["used_at"] is not None:
+                reused = await tx.execute(
+                    """
+                    update pharmacy.refresh_tokens set revoked_at = now()
+                     where family = %(f)s and revoked_at is null
+                    """,
+                    {"f": row["family"]},
+                )
+                await audit.record(tx, principal, "refresh_token_reused", "user", principal.user_id)
+            else:
+                await tx.execute(
+                    "update pharmacy.refresh_tokens set used_at = now() where id = %(id)s",
+                    {"id": row["token_id"]},
+                )
+                session = await self._issue(tx, principal, row["family"])
+        if reused:
+            log.warn("refresh_token_reused", revoked=reused)
+            raise Problem("AUTH_REFRESH_REUSED", 401, "The refresh token was used before", "Log in again.")
+        return principal, session
+
+    async def _issue(self, tx: Transaction, principal: Principal, family: uuid.UUID) -> Session:
+        token, digest = self._tokens.new_refresh()
+        await tx.execute(
+            """
+            insert into pharmacy.refresh_tokens (user_id, family, token_hash, expires_at)
+            values (%(user)s, %(family)s, %(hash)s, now() + make_interval(secs => %(ttl)s))
+            """,
+            {"user": principal.user_id, "family": family, "hash": digest, "ttl": self._refresh_ttl},
+        )
+        return Session(self._tokens.access(principal), token, self._tokens.access_ttl)
+
+
+def _principal(row: Row) -> Principal:
+    return Principal(row["id"], row["store_id"], row["role"])
