@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The running lab as fixtures: its hosts over ssh, its secrets, its object store."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+import testinfra  # type: ignore[import-untyped]
+from botocore.config import Config
+from testinfra.host import Host  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture(scope="session")
+def state_dir(root: Path) -> Path:
+    """Where the lab under test keeps its keys."""
+    path = Path(os.environ.get("LAB_STATE_DIR") or root / ".lab")
+    assert (path / "ssh" / "config").exists(), f"no lab at {path}: bring it up with `make lab-up`"
+    return path
+
+
+@pytest.fixture(scope="session")
+def lab_host(state_dir: Path) -> Callable[[str], Host]:
+    """Gives a host of the lab by its name, reached as any real host is."""
+
+    def connect(name: str) -> Host:
+        return testinfra.get_host(f"ssh://{name}", ssh_config=str(state_dir / "ssh" / "config"))
+
+    return connect
+
+
+@pytest.fixture(scope="session")
+def lab_secrets(state_dir: Path) -> dict[str, str]:
+    """All secrets of the lab."""
+    loaded: dict[str, str] = json.loads((state_dir / "secrets.json").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> str:
+    """The object store by its address; the names of the lab are known to its hosts only."""
+    return f"https://{os.environ.get('LAB_PREFIX') or '10.77.7'}.14:7443"
+
+
+@pytest.fixture(scope="session")
+def s3_as(state_dir: Path, lab_secrets: dict[str, str], s3_endpoint: str) -> Callable[..., S3Client]:
+    """Gives a client of the object store that acts as `writer`, `reader` or `admin`."""
+
+    def connect(user: str, *, secret_key: str | None = None) -> S3Client:
+        return boto3.client(
+            "s3",
+            endpoint_url=s3_endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=lab_secrets[f"s3_{user}_access_key"],
+            aws_secret_access_key=secret_key or lab_secrets[f"s3_{user}_secret_key"],
+            verify=str(state_dir / "pki" / "ca.crt"),
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+        )
+
+    return connect
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix of the test's own. What it holds under retention stays until the store lets it go."""
+    return f"test/{uuid.uuid4().hex}/"
