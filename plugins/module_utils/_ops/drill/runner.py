@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from ..errors import OpsError
 from ..evidence.record import Check, StageResult, Verdict
 from ..log import Log
 from ..progress import Progress
+from .interruptions import Interruptions
 
 FAILED_CODES = frozenset(
     {
@@ -22,12 +24,13 @@ FAILED_CODES = frozenset(
         "BACKUP_DAMAGED",
         "BACKUP_INCOMPLETE",
         "BACKUP_MISSING",
+        "BACKUP_UNFINISHED",
         "CIPHERTEXT_DAMAGED",
         "DUMP_INVALID",
         "IDENTITY_WRONG",
         "LEFTOVERS",
         "MANIFEST_INVALID",
-        "MANIFEST_UNTRUSTED",
+        "MANIFEST_MISPLACED",
         "NO_BACKUP",
         "RELEASE_DIFFERS",
         "RELEASE_MISSING",
@@ -42,10 +45,6 @@ FAILED_CODES = frozenset(
 Every other error only says that the question could not be decided here (no space, no network, a
 missing program), and its stage is ``unknown``.
 """
-
-
-class Interrupted(KeyboardInterrupt):
-    """The drill was told to stop by a signal; ``args[0]`` is its name."""
 
 
 @dataclass
@@ -101,6 +100,7 @@ class Runner:
 
     log: Log
     progress: Progress
+    interruptions: Interruptions
     results: list[StageResult] = field(default_factory=list)
     ended_at: dict[str, float] = field(default_factory=dict)
     blocked_by: str = ""
@@ -130,7 +130,8 @@ class Runner:
         verdict: Verdict | None = None
         began = time.monotonic()
         try:
-            stage.action(report)
+            with contextlib.nullcontext() if stage.always else self.interruptions.allowed():
+                stage.action(report)
         except OpsError as problem:
             verdict, error = verdict_of(problem), problem.as_dict()
             self.log.error("stage_error", problem, stage=stage.name)

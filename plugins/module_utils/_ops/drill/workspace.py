@@ -11,11 +11,13 @@ killed one left.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,19 +109,23 @@ def prepare_base(base: Path) -> None:
     try:
         base.mkdir(mode=0o755, parents=True, exist_ok=True)
         if not os.access(base, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(errno.EACCES, "Permission denied")
+        owner = base.stat()
+        if owner.st_uid not in (0, os.geteuid()) or owner.st_mode & stat.S_IWOTH:
+            raise PermissionError(errno.EPERM, f"uid {owner.st_uid} owns it or everybody may write to it")
     except OSError as error:
         raise _unusable(base, error) from error
 
 
-def sweep(base: Path, user: str | None) -> list[str]:
+def sweep(base: Path, user: str | None, keep: str) -> list[str]:
     """Remove what drills left that were killed; the caller holds the lock, so none of them runs.
 
+    :param keep: id of the drill that is just beginning.
     :returns: the ids of the drills that had left something.
     :raises OpsError: ``LEFTOVERS`` when something cannot be removed.
     """
     swept = []
-    for drill_id in sorted(_left_ids(base)):
+    for drill_id in sorted(set(_left_ids(base)) - {keep}):
         old = Workspace(base, drill_id, user)
         old.remove()
         left = {kind: found for kind, found in old.leftovers().items() if found}

@@ -1,0 +1,130 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the stages of one drill share: what it was asked to do, and what the stages before have found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ..backup.manifest import Manifest
+from ..config import Config
+from ..config import Drill as Settings
+from ..errors import OpsError
+from ..log import Log
+from ..postgres.cluster import Cluster
+from ..postgres.content import Content
+from ..progress import Progress
+from ..store.base import ObjectStore
+from .archive import Archive
+from .isolation import Sandbox
+from .workspace import Workspace
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Backup:
+    """The backup under proof: its manifest, the manifest's bytes and signature, where they came from."""
+
+    store: ObjectStore
+    manifest: Manifest
+    manifest_bytes: bytes
+    manifest_sha256: str
+    signer: str
+
+    @property
+    def prefix(self) -> str:
+        """Key prefix of the set's objects."""
+        return f"{self.manifest.database}/{self.manifest.id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """The release of the application on this host; ``sha256`` as its release.json has it."""
+
+    name: str
+    version: str
+    sha256: str
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Application:
+    """The release that runs on the restored copy."""
+
+    unit: str
+    socket: Path
+    sandbox: Sandbox
+
+
+@dataclass(kw_only=True)
+class Drill:
+    """One drill.
+
+    :ivar backup_id: the set to prove; None: the newest complete one.
+    :ivar dump_file: a bare dump instead of a set; the drill is then a limited one.
+    :ivar release_version: the release to start, instead of the one that the manifest names.
+    """
+
+    drill_id: str
+    config: Config
+    settings: Settings
+    workspace: Workspace
+    log: Log
+    progress: Progress
+    backup_id: str | None = None
+    dump_file: Path | None = None
+    release_version: str | None = None
+
+    archive: Archive | None = None
+    backup: Backup | None = None
+    release: Release | None = None
+    bin_dir: Path | None = None
+    dump: Path | None = None
+    globals_sql: Path | None = None
+    cluster: Cluster | None = None
+    content: Content | None = None
+    application: Application | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether a bare dump file is proven, and not a backup set."""
+        return self.dump_file is not None
+
+    @property
+    def user(self) -> str | None:
+        """The account that servers and the release run as."""
+        return self.workspace.user
+
+    @property
+    def dbname(self) -> str:
+        """The database that is restored."""
+        if self.archive is not None:
+            return self.archive.dbname
+        return needed(self.backup).manifest.database
+
+    @property
+    def server_version(self) -> int:
+        """``server_version_num`` of the source."""
+        if self.archive is not None:
+            return self.archive.server_version
+        return needed(self.backup).manifest.server_version
+
+    def place(self, name: str) -> Path:
+        """A file or directory in the drill's own directory."""
+        return self.workspace.directory / name
+
+
+def needed(value: _Value | None) -> _Value:
+    """What a stage before has found.
+
+    :raises OpsError: ``STAGE_ORDER``; stages run in an order in which this cannot happen.
+    """
+    if value is None:
+        raise OpsError(
+            "STAGE_ORDER", "A stage ran before the one that it depends on.", "Report it as a defect."
+        )
+    return value
