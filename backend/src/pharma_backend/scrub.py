@@ -20,12 +20,12 @@ MAX_FRAMES = 40
 
 _NAME = r"[A-ZÀ-Ý][\wÀ-ÿ'-]+"
 _MASKS = (
+    (re.compile(r"\bBearer\s+\S+", re.IGNORECASE), "[token]"),
     (re.compile(r"\b[a-z][a-z0-9+.]*://\S+", re.IGNORECASE), "[url]"),
     (
         re.compile(r"\b(password|passwd|secret|token|authorization)\b\s*[=:]\s*\S+", re.IGNORECASE),
         r"\1=[masked]",
     ),
-    (re.compile(r"\bBearer\s+\S+", re.IGNORECASE), "[token]"),
     (re.compile(r"\beyJ[\w-]*\.[\w.-]*"), "[token]"),
     (re.compile(r"[^\s@'\"<>()]+@[^\s@'\"<>()]+"), "[email]"),
     (re.compile(r"(?<![\w])'[^']*'|\"[^\"]*\"|`[^`]*`"), "[value]"),
