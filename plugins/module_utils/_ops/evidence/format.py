@@ -29,7 +29,7 @@ class Format:
         return text.translate(str.maketrans(",.", ".,")) if self.language == "pt-BR" else text
 
     def duration(self, seconds: float) -> str:
-        """For people, two units at most: ``0,8 s``, ``2 min 13 s``, ``4 h 02 min``, ``8 d 3 h``."""
+        """For people, two units at most: ``0,8 s``, ``2 min 13 s``, ``26 h``, ``4 h 02 min``, ``8 d 3 h``."""
         if seconds < 10:
             # 0.004 s shall not read as no time at all
             return f"{self.number(seconds, 1 if seconds >= 0.05 else 3)} s"
@@ -37,12 +37,11 @@ class Format:
         if whole < 60:
             return f"{whole} s"
         if whole < 3600:
-            return f"{whole // 60} min {whole % 60:02d} s"
+            return _two(whole, 60, "min", "02d", "s")
         minutes = round(seconds / 60)
-        if minutes < 24 * 60:
-            return f"{minutes // 60} h {minutes % 60:02d} min"
-        hours = round(seconds / 3600)
-        return f"{hours // 24} d {hours % 24} h"
+        if minutes < 48 * 60:
+            return _two(minutes, 60, "h", "02d", "min")
+        return _two(round(seconds / 3600), 24, "d", "d", "h")
 
     def exact(self, seconds: float) -> str:
         """Milliseconds: ``133,412 s``."""
@@ -60,11 +59,13 @@ class Format:
         """The date in the report's time zone."""
         return moment.astimezone(self._zone).strftime("%d/%m/%Y" if self.language == "pt-BR" else "%Y-%m-%d")
 
-    def local(self, moment: datetime) -> str:
-        """Date and time in the report's time zone, which is named."""
+    def local(self, moment: datetime, *, named: bool = False) -> str:
+        """Date and time in the report's time zone, with its offset, or also its name."""
         there = moment.astimezone(self._zone)
-        name = "UTC" if self._zone is UTC else f"{self.timezone} (UTC{_offset(there)})"
-        return f"{self.day(moment)} {there:%H:%M:%S} {name}"
+        zone = "UTC" if self._zone is UTC else f"UTC{_offset(there)}"
+        if named and self._zone is not UTC:
+            zone = f"{self.timezone} ({zone})"
+        return f"{self.day(moment)} {there:%H:%M:%S} {zone}"
 
     def utc(self, moment: datetime) -> str:
         """Date and time in UTC."""
@@ -84,6 +85,11 @@ class Format:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             # A host without tzdata: a report in UTC is better than none.
             return UTC
+
+
+def _two(count: int, base: int, large: str, width: str, small: str) -> str:
+    whole, rest = divmod(count, base)
+    return f"{whole} {large} {rest:{width}} {small}" if rest else f"{whole} {large}"
 
 
 def _offset(moment: datetime) -> str:

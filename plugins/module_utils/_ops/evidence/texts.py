@@ -41,6 +41,7 @@ class Texts:
     :ivar stages: by stage name; one that is not in it is told by its own name and English summary.
     :ivar errors: a sentence by ``OpsError`` code; one that is not in it stays in English.
     :ivar facts: the label of a fact by its key; one that is not in it is not shown.
+    :ivar kinds: what an object of the database is called, by the English word in a check's name.
     """
 
     words: dict[str, str]
@@ -49,3 +50,4 @@ class Texts:
     stages: dict[str, StageTexts]
     errors: dict[str, str]
     facts: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)

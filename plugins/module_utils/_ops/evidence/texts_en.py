@@ -51,12 +51,15 @@ WORDS = {
     "more_checks": "and {count} more; all of them in evidence.json",
     "original": "",
     "optional": "optional",
+    "as_expected": "as expected",
+    "absent": "absent",
     "no_checks": "—",
     "not_run_after": "not run: an earlier stage did not pass",
     "sentence_passed": "The backup, read from the off-site store, equals its source row for row, "
     "and the release in production sold something on it.",
     "sentence_limited": "The file restores, but without a manifest nothing shows that it equals its source.",
-    "sentence_rto": "Everything was restored and is equal, but it took {value}, more than the objective of {objective}.",
+    "sentence_rto": "Everything was restored and is equal, but it took {value}, "
+    "more than the objective of {objective}.",
     "sentence_rpo": "Everything was restored and is equal, but the data is {value} old, "
     "more than the objective of {objective}.",
     "sentence_not_run": "A required stage was not run: {stage}.",
@@ -64,8 +67,10 @@ WORDS = {
     "sentence_stage_failed": "The stage {stage} failed.",
     "sentence_stage_unknown": "The stage {stage} could not be decided.",
     "todo_passed": "Nothing to do. This backup can be used to recover production.",
-    "todo_limited": "For a full proof, run the drill on a backup made by pharma-ops, which carries a manifest.",
-    "todo_rto": "See in the column Time which stage was slow, and adjust the host's resources or the objective.",
+    "todo_limited": "For a full proof, run the drill on a backup made by pharma-ops, "
+    "which carries a manifest.",
+    "todo_rto": "See in the column Time which stage was slow, "
+    "and adjust the host's resources or the objective.",
     "todo_rpo": "Check that the daily backup runs and that it reaches the off-site store.",
     "todo_other": "Read drill.log, remove the cause and run the drill again.",
     "use_proven": "If production must be recovered now, use the backup {backup}, proven on {date}.",
@@ -73,7 +78,7 @@ WORDS = {
     "runbook": "Runbook",
     "advice": "The tool's advice",
     "first_drill": "The first drill of this ledger; the trend begins with the second.",
-    "trend_label": "RTO of each drill, oldest to newest; dashed line: objective",
+    "trend_label": "RTO of each drill, oldest to newest",
     "manifest": "Backup",
     "release": "Application",
     "started": "Started",
@@ -130,7 +135,8 @@ STAGES = {
         expected="the manifest's signature and the SHA-256 of every object are right",
         failed="The backup was altered or is damaged: {names}.",
         unknown="The backup's authenticity could not be checked.",
-        action="Do not use this backup. Treat it as tampered with until the cause is known, and make a new one now.",
+        action="Do not use this backup. Treat it as tampered with until the cause is known, "
+        "and make a new one now.",
         command="pharma-ops backup create",
     ),
     "decrypt": StageTexts(

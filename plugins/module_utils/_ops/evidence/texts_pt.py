@@ -51,13 +51,16 @@ WORDS = {
     "more_checks": "e mais {count}; todas em evidence.json",
     "original": "mensagem original, em inglês",
     "optional": "opcional",
+    "as_expected": "conforme o esperado",
+    "absent": "ausente",
     "no_checks": "—",
     "not_run_after": "não executada: uma etapa anterior não foi aprovada",
     "sentence_passed": "O backup, lido do armazenamento externo, é igual à origem linha por linha, "
     "e a versão em produção vendeu sobre ele.",
     "sentence_limited": "O arquivo restaura, mas sem manifesto nada mostra que ele seja igual à origem.",
     "sentence_rto": "Tudo foi restaurado e confere, mas levou {value}, mais que o objetivo de {objective}.",
-    "sentence_rpo": "Tudo foi restaurado e confere, mas os dados têm {value}, mais que o objetivo de {objective}.",
+    "sentence_rpo": "Tudo foi restaurado e confere, mas os dados têm {value}, "
+    "mais que o objetivo de {objective}.",
     "sentence_not_run": "Uma etapa obrigatória não foi executada: {stage}.",
     "sentence_unmeasured": "Tudo foi executado, mas o RTO ou o RPO não foi medido.",
     "sentence_stage_failed": "A etapa {stage} falhou.",
@@ -73,7 +76,7 @@ WORDS = {
     "runbook": "Runbook",
     "advice": "Orientação do sistema",
     "first_drill": "Primeiro exercício deste histórico; a tendência aparece a partir do segundo.",
-    "trend_label": "RTO de cada exercício, do mais antigo ao mais novo; linha tracejada: objetivo",
+    "trend_label": "RTO de cada exercício, do mais antigo ao mais novo",
     "manifest": "Backup",
     "release": "Aplicação",
     "started": "Início",
@@ -143,7 +146,8 @@ STAGES = {
         expected="a chave deste host abre cada objeto e o conteúdo confere",
         failed="O backup não pôde ser decifrado.",
         unknown="A decifração não terminou.",
-        action="Verifique a chave age deste host e os destinatários do backup; a chave de custódia também abre.",
+        action="Verifique a chave age deste host e os destinatários do backup; "
+        "a chave de custódia também abre.",
         command="pharma-ops backup list",
     ),
     "provision": StageTexts(
@@ -274,4 +278,23 @@ FACTS = {
     "jobs": "processos",
 }
 
-TEXTS = Texts(words=WORDS, verdicts=VERDICTS, states=STATES, stages=STAGES, errors=ERRORS, facts=FACTS)
+KINDS = {
+    "table": "tabela",
+    "materialized view": "visão materializada",
+    "sequence": "sequência",
+    "structure": "estrutura",
+    "extension": "extensão",
+    "role": "papel",
+    "large objects": "objetos grandes",
+    "encoding": "codificação",
+}
+
+TEXTS = Texts(
+    words=WORDS,
+    verdicts=VERDICTS,
+    states=STATES,
+    stages=STAGES,
+    errors=ERRORS,
+    facts=FACTS,
+    kinds=KINDS,
+)
