@@ -199,6 +199,8 @@ class Server:
     locale: dict[str, str]
 
 
+_OWN_TIMEZONE: LiteralString = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'"
+
 _LOCALE: LiteralString = """
     SELECT pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, pg_catalog.to_jsonb(d)
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
@@ -216,6 +218,7 @@ def server(connection: Connection) -> Server:
         "ctype": ctype,
         "locale": columns_.get("datlocale") or columns_.get("daticulocale") or "",
         "version": columns_.get("datcollversion") or "",
+        "timezone": value(connection, _OWN_TIMEZONE),
     }
     return Server(
         version=number,

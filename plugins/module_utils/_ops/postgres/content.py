@@ -72,7 +72,8 @@ class Content:
     :ivar structure: name of each object (``table pharmacy.sales``) and what defines it.
     :ivar extensions: name and version.
     :ivar roles: name of each role of the cluster, its attributes and memberships.
-    :ivar locale: provider, collate, ctype, locale, version of the collation library.
+    :ivar locale: provider, collate, ctype, locale, version of the collation library, and the server's
+        own timezone, which a materialized view's query may depend on.
     """
 
     server_version: int

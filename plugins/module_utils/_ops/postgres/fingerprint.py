@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from ..errors import OpsError
 from . import catalog
@@ -37,11 +37,16 @@ SEEDS = (1, 2)
 PLAIN_TYPES = frozenset({16, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2950})
 """bool, integers, oid, floats, numeric, dates and times, uuid: no value's text is empty, so '' is NULL."""
 
+TIMESTAMPTZ = 1184
+
 TEXT_TYPES = frozenset({25, 1043, 114})
 """text, varchar, json: the text may be anything, so NULL is told apart by a flag."""
 
 MOST_COLUMNS_BY_THEMSELVES = 100
 """Later columns go into one row value, which keeps the depth of the expression bounded."""
+
+_OWN_TIME: LiteralString = "RESET TimeZone"
+_PINNED_TIME: LiteralString = "SET TimeZone = 'UTC'"
 
 _LOOK_SECONDS = 0.5
 """How often a run looks whether it was abandoned."""
@@ -69,11 +74,16 @@ class Sum:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A piece of work of one session: the query that hashes some pages of a relation."""
+    """A piece of work of one session: the query that hashes some pages of a relation.
+
+    :ivar own_time: run it in the time zone that the server gives a session. REFRESH does, and the
+        result of a materialized view's query may depend on it (``sold_at::date``).
+    """
 
     key: tuple[str, str]
     query: str
     bytes: int
+    own_time: bool = False
 
 
 def hash_query(columns: Sequence[Column], source: str, condition: str = "") -> str:
@@ -112,6 +122,9 @@ def _texts(columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
 
 
 def _output(column: Column) -> str:
+    if column.type_oid == TIMESTAMPTZ:
+        # The same instant has the same text in any time zone of the session.
+        return f"COALESCE((t.{column.name} AT TIME ZONE 'UTC')::pg_catalog.text, '')"
     return f"COALESCE(t.{column.name}::pg_catalog.text, '')"
 
 
@@ -129,15 +142,18 @@ def parts_of(relation: Relation, columns: Sequence[Column], sessions: int) -> li
     """
     source = f"ONLY {relation.name} AS t"
     key = (relation.name, "stored")
+    is_view = relation.kind == "materialized view"
     step = max(PART_BLOCKS, -(-relation.blocks // (sessions * 4)))
     if sessions == 1 or relation.blocks <= step or relation.condition:
-        return [Part(key=key, query=hash_query(columns, source, relation.condition), bytes=relation.bytes)]
+        query = hash_query(columns, source, relation.condition)
+        return [Part(key=key, query=query, bytes=relation.bytes, own_time=is_view)]
     bounds = list(range(0, relation.blocks, step))
     return [
         Part(
             key=key,
             query=hash_query(columns, source, _page_range(first, first + step, first == bounds[-1])),
             bytes=relation.bytes // len(bounds),
+            own_time=is_view,
         )
         for first in bounds
     ]
@@ -152,7 +168,8 @@ def definition_part(relation: Relation, columns: Sequence[Column]) -> Part:
     """The work of hashing what REFRESH would make of a materialized view in this snapshot."""
     names = ", ".join(column.name for column in columns)
     source = f"({relation.definition}) AS t({names})" if names else f"({relation.definition}) AS t"
-    return Part(key=(relation.name, "defined"), query=hash_query(columns, source), bytes=relation.bytes)
+    query = hash_query(columns, source)
+    return Part(key=(relation.name, "defined"), query=query, bytes=relation.bytes, own_time=True)
 
 
 def hash_relation(connection: Connection, target_relation: Relation) -> Sum:
@@ -189,6 +206,7 @@ class Work:
             try:
                 while (part := self._take()) is not None:
                     with translated(target, f"hashing {part.key[0]}"):
+                        connection.execute(_OWN_TIME if part.own_time else _PINNED_TIME)
                         result = _execute(connection, part.query)
                     self._done(part, result)
             finally:

@@ -19,22 +19,24 @@ _HASH: LiteralString = """
     WITH page AS (
         SELECT loid, pageno, octet_length(data) AS bytes, rtrim(data, '\\x00'::bytea) AS data
         FROM pg_catalog.pg_largeobject),
+    object AS (
+        SELECT loid, max(pageno::bigint * current_setting('block_size')::bigint / 4 + bytes) AS bytes
+        FROM page GROUP BY loid),
     line AS (
         SELECT loid || ':' || pageno || ':' || encode(data, 'hex') AS text
         FROM page WHERE octet_length(data) > 0
         UNION ALL
-        SELECT loid || '=' || max(pageno::bigint * current_setting('block_size')::bigint / 4 + bytes)
-        FROM page GROUP BY loid)
+        SELECT loid || '=' || bytes FROM object)
     SELECT COALESCE(sum(hashtextextended(text COLLATE "C", 1)), 0)::text || ':'
            || COALESCE(sum(hashtextextended(text COLLATE "C", 2)), 0)::text,
-           (SELECT COALESCE(sum(bytes), 0)::bigint FROM page)
+           (SELECT COALESCE(sum(bytes), 0)::bigint FROM object)
     FROM line
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class LargeObjects:
-    """All large objects of a database; ``bytes`` is what their pages hold (holes not counted)."""
+    """All large objects of a database; ``bytes`` is the sum of their sizes."""
 
     count: int = 0
     bytes: int = 0

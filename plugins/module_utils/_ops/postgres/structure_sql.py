@@ -34,7 +34,14 @@ def _acl(acl: LiteralString, kind: LiteralString, owner: LiteralString) -> Liter
 
 
 def _options(options: LiteralString) -> LiteralString:
-    return "COALESCE((SELECT string_agg(o, ',' ORDER BY o) FROM unnest(" + options + ") o), '')"
+    """Storage options as sorted text. Debian's servers keep a number of their own in each column's
+    options (``pg_attver``), new in every database; names that begin with ``pg_`` are not a user's.
+    """
+    return (
+        "COALESCE((SELECT string_agg(o, ',' ORDER BY o) FROM unnest("
+        + options
+        + ") o WHERE o !~ '^pg_'), '')"
+    )
 
 
 _KIND: LiteralString = (
@@ -170,7 +177,7 @@ _TYPES: LiteralString = (
 
 _DEFAULT_PRIVILEGES: LiteralString = (
     "SELECT format('default privileges of %I%s for %s', pg_get_userbyid(a.defaclrole), "
-    "COALESCE(format(' in %I', n.nspname), ''), a.defaclobjtype), "
+    "COALESCE(' in ' || quote_ident(n.nspname), ''), a.defaclobjtype), "
     + _acl("a.defaclacl", "'r'", "a.defaclrole")
     + " FROM pg_default_acl a LEFT JOIN pg_namespace n ON n.oid = a.defaclnamespace"
 )
