@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pharma_ops.drill.runner import FAILED_CODES
 from pharma_ops.errors import ExitCode, OpsError
 
 # Two words at least; not the environment of libpq (PGCONNECT_TIMEOUT).
