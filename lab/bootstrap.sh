@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
 # What the controller needs: Debian packages by apt, and .venv from a hash-locked list. Does nothing when all is there.
 #
 #   bootstrap.sh demo|test             packages and venv for the lab and the playbooks, or for the tests as well
@@ -9,11 +10,10 @@ set -euo pipefail
 source "$(dirname "$0")/common.sh"
 
 # package:program that shows it is there
-DEMO_PACKAGES=(
+PACKAGES=(
   podman:podman runc:runc netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns
   mmdebstrap:mmdebstrap openssh-client:ssh age:age zstd:zstd openssl:openssl git:git
 )
-TEST_PACKAGES=("${DEMO_PACKAGES[@]}" shellcheck:shellcheck)
 
 has_program() { [[ -x $1 ]] || command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]; }
 
@@ -24,12 +24,8 @@ check_python() {
 }
 
 install_packages() {
-  local wanted=() missing=() entry
-  case $1 in
-    demo) wanted=("${DEMO_PACKAGES[@]}") ;;
-    test) wanted=("${TEST_PACKAGES[@]}") ;;
-  esac
-  for entry in "${wanted[@]}"; do
+  local missing=() entry
+  for entry in "${PACKAGES[@]}"; do
     has_program "${entry#*:}" || missing+=("${entry%%:*}")
   done
   # A Python from elsewhere may bring venv itself; Debian's needs the package.
@@ -80,7 +76,7 @@ main() {
   esac
   VENV=$LAB_ROOT/.venv
   check_python
-  [[ $part == venv ]] || install_packages "$profile"
+  [[ $part == venv ]] || install_packages
   check_python
   [[ $part == packages ]] || make_venv "$profile"
 }

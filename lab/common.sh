@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# SPDX-License-Identifier: GPL-3.0-or-later
 # What every script of the lab shares: where things are, how progress is said.
 # Sourced; the caller has set -euo pipefail.
 
@@ -16,9 +17,9 @@ export ANSIBLE_CONFIG=$LAB_ROOT/ansible.cfg
 export ANSIBLE_HOME=${ANSIBLE_HOME:-$LAB_ROOT/.cache/ansible}
 export PATH=$LAB_ROOT/.venv/bin:$PATH:/usr/sbin:/sbin
 
-# Every object in podman that the project makes carries this label or this prefix; `clean` goes by them.
+# Every container carries this label with its lab's name, every image this repository; `clean` goes by them.
 export LAB_LABEL=io.pharma.lab
-export LAB_REPOSITORY=localhost/pharma-lab
+export LAB_REPOSITORY=${LAB_REPOSITORY:-localhost/pharma-lab}
 
 say() { printf '%(%H:%M:%S)T  %s\n' -1 "$*"; }
 die() {

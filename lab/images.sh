@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
 # The images of the lab: a Debian made by mmdebstrap, and layers of packages on top of it.
 #
 #   images.sh build [NAME...]    makes what is missing or whose recipe changed; default: all
@@ -155,13 +156,17 @@ build() {
 }
 
 list() {
-  podman images --filter "label=$LAB_LABEL=image" --format '{{.Repository}}:{{.Tag}}  {{.Size}}  {{.Created}}' | sort
+  podman images --filter "label=$LAB_LABEL=image" --format '{{.Repository}}:{{.Tag}}  {{.Size}}  {{.CreatedSince}}' |
+    grep "^$LAB_REPOSITORY/" | sort
 }
 
+# remove: all tags of this repository; an image under a container of another lab stays until that one is gone.
 remove() {
-  local ids
-  mapfile -t ids < <(podman images --all --filter "label=$LAB_LABEL=image" --format '{{.ID}}' | sort -u)
-  [[ ${#ids[@]} -eq 0 ]] || podman rmi --force "${ids[@]}" >/dev/null
+  local tags
+  mapfile -t tags < <(podman images --filter "label=$LAB_LABEL=image" --format '{{.Repository}}:{{.Tag}}' |
+    grep "^$LAB_REPOSITORY/" | sort --reverse)
+  [[ ${#tags[@]} -eq 0 ]] || podman rmi "${tags[@]}" >/dev/null
+  podman image prune --force --filter "label=$LAB_LABEL=image" >/dev/null
 }
 
 main() {

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
 # Brings up the lab: packages, images and .venv side by side, then the hosts and the object store. Does little when it is up.
 set -euo pipefail
 # shellcheck source=lab/common.sh disable=SC1091
