@@ -37,7 +37,7 @@ for controller in memory cpu cpuacct pids; do
 done
 podman run --detach --name "$host" --hostname bench --label "$LAB_LABEL=$LAB_NAME" --network none --pull never \
   --systemd=always --ulimit nofile=20000:20000 --ulimit nproc=10000:10000 --pids-limit -1 --shm-size 256m \
-  --cap-add SYS_ADMIN,SYS_NICE,NET_ADMIN "${mounts[@]}" "$LAB_REPOSITORY/debian13:prepared" \
+  --cap-add SYS_ADMIN,SYS_NICE,NET_ADMIN,SYS_PTRACE "${mounts[@]}" "$LAB_REPOSITORY/debian13:prepared" \
   /bin/sh -c 'mount --make-rshared / && exec /sbin/init' >/dev/null
 
 for _ in {1..50}; do
