@@ -31,7 +31,7 @@ PAGE = """\
 <symbol id="i-failed" viewBox="0 0 20 20"><path d="M6.2.8h7.6l5.4 5.4v7.6l-5.4 5.4H6.2L.8 13.8V6.2z" class="f"/>
 <path d="M6.7 6.7l6.6 6.6m0-6.6l-6.6 6.6" class="s"/></symbol>
 <symbol id="i-unknown" viewBox="0 0 20 20"><path d="M10 .5l9.5 9.5-9.5 9.5L.5 10z" class="f"/>
-<path d="M7.5 8.2c0-3.4 5-3.3 5-.3 0 1.9-2.5 2-2.5 4.1" class="s"/><circle cx="10" cy="14.6" r="1.2" class="d"/></symbol>
+<path d="M7.4 7.9c0-3.3 5.2-3.3 5.2-.2 0 2-2.6 1.9-2.6 3.9" class="s"/><circle cx="10" cy="14.6" r="1.2" class="d"/></symbol>
 <symbol id="i-limited" viewBox="0 0 20 20"><circle cx="10" cy="10" r="8.6" class="o"/>
 <path d="M10 1.4a8.6 8.6 0 0 1 0 17.2z" class="f"/></symbol>
 <symbol id="i-not_run" viewBox="0 0 20 20"><circle cx="10" cy="10" r="8.4" class="o"/>
@@ -106,11 +106,15 @@ PAGE = """\
 <tbody>
 {%- for s in v.stages %}
 <tr class="stage k-{{ s.kind }}">
-<th scope="row">{{ icon(s.kind) }}<span>{{ s.label }}<br><small>{{ s.word }}{% if s.optional %}, {{ w.optional }}{% endif %}</small></span></th>
+<th scope="row">{{ icon(s.kind) }}<span>{{ s.label }}<br> <small>{{ s.word }}{% if s.optional %}, {{ w.optional }}{% endif %}</small></span></th>
+{%- if s.kind == 'not_run' %}
+<td colspan="4"{% if s.foreign %} lang="en"{% endif %}>{{ s.observed }}</td>
+{%- else %}
 <td data-label="{{ w.col_expected }}">{{ s.expected }}</td>
 <td data-label="{{ w.col_observed }}"{% if s.foreign %} lang="en"{% endif %}>{{ s.observed }}</td>
 <td data-label="{{ w.col_evidence }}" class="evidence">{{ s.evidence }}</td>
 <td data-label="{{ w.col_time }}" class="num"{% if s.exact %} title="{{ s.exact }}"{% endif %}>{{ s.time }}</td>
+{%- endif %}
 </tr>
 {%- for c in s.problems %}
 <tr class="check k-{{ c.kind }}">

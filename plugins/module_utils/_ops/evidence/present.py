@@ -136,7 +136,9 @@ class _Builder:
             return Tile(label=label, value=self.words["this_drill"], note=when, kind="passed")
         proven = self._proven()
         if proven is None:
-            return Tile(label=label, value=self.words["never"], note=self.words["never_note"], kind="failed")
+            return Tile(
+                label=label, value=self.words["never"], note=self.words["never_note"], kind=self._alarm
+            )
         age = (self.record.finished_at - proven.finished_at).total_seconds()
         return Tile(
             label=label,
@@ -154,10 +156,15 @@ class _Builder:
             proven = self._proven()
             until = proven.newest_change_at if proven else None
         if until is None:
-            return Tile(label=label, value="—", note=self.words["nothing_proven"], kind="failed")
+            return Tile(label=label, value="—", note=self.words["nothing_proven"], kind=self._alarm)
         date, _, rest = self.format.local(until).partition(" ")
         clock, _, zone = rest.partition(" ")
         return Tile(label=label, value=f"{date} {clock}", note=" · ".join(x for x in (zone, basis) if x))
+
+    @property
+    def _alarm(self) -> str:
+        """A dump file beside the backups says nothing of them, so it is no reason for an alarm."""
+        return "failed" if self.record.scope == "full" else ""
 
     def _proven(self) -> Entry | None:
         passed = (entry for entry in reversed(self.context.history) if entry.verdict is Verdict.PASSED)
@@ -167,7 +174,9 @@ class _Builder:
         record = self.record
         if record.verdict is Verdict.PASSED:
             return (self.words["todo_passed"],)
-        if decisive and decisive.name in self.texts.stages:
+        if decisive and (known := self._error_action(decisive)):
+            first = known
+        elif decisive and decisive.name in self.texts.stages:
             first = self.texts.stages[decisive.name].action
         elif record.verdict is Verdict.LIMITED:
             first = self.words["todo_limited"]
@@ -186,6 +195,12 @@ class _Builder:
             backup=proven.backup_id or proven.drill_id, date=self.format.day(proven.finished_at)
         )
         return (first, fallback)
+
+    def _error_action(self, stage: StageResult) -> str:
+        """What to do about an error whose cause lies outside the stage that met it."""
+        code = stage.error["code"] if stage.error else ""
+        known = (text for start, text in self.texts.error_actions.items() if code.startswith(start))
+        return next(known, "")
 
     def _command(self, decisive: StageResult | None) -> str:
         if self.record.verdict is Verdict.PASSED:
@@ -229,8 +244,8 @@ class _Builder:
 
     def _observed(self, stage: StageResult) -> tuple[str, bool]:
         """What was seen, and whether that is in the tool's own English."""
-        if stage.verdict is Verdict.NOT_RUN and stage.required:
-            return self.words["not_run_after"], False
+        if stage.verdict is Verdict.NOT_RUN and (stage.required or self.language != "en"):
+            return self.words["not_run_after" if stage.required else "not_applicable"], False
         if stage.error:
             return stage.error["message"], True
         if self.language == "en" and stage.summary:
@@ -286,10 +301,8 @@ class _Builder:
         """``603,412 rows`` and ``absent`` in the language of the report; everything else as it is."""
         if text == "absent":
             return self.words["absent"]
-        return _ROWS.sub(
-            lambda found: f"{self.format.number(int(found[1].replace(',', '')))} {self.texts.facts['rows']}",
-            text,
-        )
+        rows = self.texts.facts["rows"]
+        return _ROWS.sub(lambda found: f"{self.format.number(int(found[1].replace(',', '')))} {rows}", text)
 
     def _label(self, stage: StageResult) -> str:
         texts = self.texts.stages.get(stage.name)
@@ -358,9 +371,11 @@ class _Builder:
         parts = [str(backup[key]) for key in ("id", "sourceHost", "store") if backup.get(key)]
         if version := backup.get("serverVersion"):
             parts.append(f"PostgreSQL {version}")
-        for key in ("tables", "rows"):
-            if isinstance(backup.get(key), int):
-                parts.append(f"{self.format.number(backup[key])} {self.texts.facts[key]}")
+        parts += [
+            f"{self.format.number(backup[key])} {self.texts.facts[key]}"
+            for key in ("tables", "rows")
+            if isinstance(backup.get(key), int)
+        ]
         if isinstance(backup.get("bytes"), int):
             parts.append(self.format.size(backup["bytes"]))
         return " · ".join(parts) or "—"

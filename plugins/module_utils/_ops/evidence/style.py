@@ -75,7 +75,7 @@ small{font-weight:400;color:var(--soft);font-size:.92em}
 tr.k-failed,tr.k-unknown{background:var(--b)}
 .compact tr.k-failed,.compact tr.k-unknown{background:none}
 tr.stage.k-failed th,tr.stage.k-unknown th,tr.check.k-failed th,tr.check.k-unknown th{box-shadow:inset 3px 0 var(--c);padding-left:.6rem}
-tr.k-failed .num,tr.k-unknown .num{padding-right:.5rem}
+.checks tr.k-failed .num,.checks tr.k-unknown .num{padding-right:.5rem}
 .check th{font-weight:400}.check th span{margin-left:2.4em}.check th .icon{margin-left:.85em}
 .check td,.check th{border-top:1px dotted var(--line);font-size:.95em}
 td{overflow-wrap:anywhere}.evidence{color:var(--soft)}.more{color:var(--soft);padding-left:2.4em}
@@ -90,7 +90,7 @@ tr.stage.k-not_run td{color:var(--soft)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.16rem 1.1rem}
 dt{color:var(--soft)}dd{overflow-wrap:anywhere}.digests dd{font-size:.8rem}
 .provenance .quiet{margin-top:.7rem}
-@media (max-width:48rem){
+@media screen and (max-width:48rem){
 main{padding:.8rem .9rem 2rem}
 .risk{grid-template-columns:repeat(2,1fr);gap:.5rem}.value{font-size:1.16rem}.tile{padding:.55rem .65rem}
 .verdict{padding:.9rem .9rem;gap:.75rem}.verdict .icon{width:2rem;height:2rem}h1{font-size:1.7rem}.cause{font-size:1.03rem}
@@ -102,7 +102,7 @@ main{padding:.8rem .9rem 2rem}
 .checks th{padding-left:0!important}
 .checks tr.k-failed,.checks tr.k-unknown{box-shadow:inset 3px 0 var(--c);padding-left:.6rem}
 .check th span{margin-left:1.55em}.check th .icon{margin-left:0}
-.checks td::before{content:attr(data-label) ": ";color:var(--soft)}
+.checks td[data-label]::before{content:attr(data-label) ": ";color:var(--soft)}
 .checks td:empty,.checks .more::before{display:none}
 .checks tr.stage.k-passed td:nth-child(2){display:none}
 .trend{overflow-x:auto}.compact{min-width:100%}.compact td,.compact th{padding-right:.8rem!important;white-space:nowrap}
@@ -113,11 +113,10 @@ dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.35rem}
 :root{color-scheme:light;--bg:#fff;--ink:#000;--soft:#444;--line:#c4ccd3;--panel:#f5f7f9;--pass:#0b6b3a;--pass-bg:#e8f5ed;
 --fail:#a3161f;--fail-bg:#fdeced;--unk:#7a4b00;--unk-bg:#fff3d9;--lim:#1c4f8f;--lim-bg:#e9f1fb;--off:#444;--off-bg:#f0f3f5}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
-html{font-size:11.4px}body{font-size:1rem}main{max-width:none;padding:0}.switch{display:none}
-section{margin-top:.9rem}.verdict,.tile,.todo,tr,.trend,.provenance{break-inside:avoid}h2{break-after:avoid}
+html{font-size:11.6px}body{font-size:1rem}main{max-width:none;padding:0}.switch{display:none}
+section{margin-top:.75rem}.verdict,.tile,.todo,tr,.trend,.provenance{break-inside:avoid}h2{break-after:avoid}
 th,td{padding-top:.2rem;padding-bottom:.2rem}
-.stage small{display:none}.stage br{display:none}
-tr.k-failed small,tr.k-unknown small{display:inline}tr.k-failed br,tr.k-unknown br{display:inline}
+.stage.k-passed th br,.stage.k-not_run th br{display:none}
 .chart{max-width:26rem}
 }
 """

@@ -40,6 +40,7 @@ class Texts:
     :ivar states: the word of a stage's or check's verdict.
     :ivar stages: by stage name; one that is not in it is told by its own name and English summary.
     :ivar errors: a sentence by ``OpsError`` code; one that is not in it stays in English.
+    :ivar error_actions: what to do, by the beginning of an error's code; goes before the stage's action.
     :ivar facts: the label of a fact by its key; one that is not in it is not shown.
     :ivar kinds: what an object of the database is called, by the English word in a check's name.
     """
@@ -49,5 +50,6 @@ class Texts:
     states: dict[str, str]
     stages: dict[str, StageTexts]
     errors: dict[str, str]
+    error_actions: dict[str, str]
     facts: dict[str, str] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)

@@ -51,10 +51,11 @@ WORDS = {
     "more_checks": "and {count} more; all of them in evidence.json",
     "original": "",
     "optional": "optional",
+    "not_applicable": "does not apply to this kind of drill",
     "as_expected": "as expected",
     "absent": "absent",
     "no_checks": "—",
-    "not_run_after": "not run: an earlier stage did not pass",
+    "not_run_after": "an earlier stage did not pass",
     "sentence_passed": "The backup, read from the off-site store, equals its source row for row, "
     "and the release in production sold something on it.",
     "sentence_limited": "The file restores, but without a manifest nothing shows that it equals its source.",
@@ -253,6 +254,16 @@ ERRORS = {
     "INTERNAL": "Internal defect of the tool",
 }
 
+ERROR_ACTIONS = {
+    "STORE_": "Check from this host whether the store answers: address, port, firewall, certificate "
+    "and the reader's credentials.",
+    "IDENTITY_": "Install the right age key on this host, or use the escrow key that is kept offline.",
+    "DISK_FULL": "Free space on this host, or enlarge the disk of the work directory, and run again.",
+    "INTERRUPTED": "Run the drill again; the stage Clean-up says whether anything is left.",
+    "PROGRAM_MISSING": "Apply the staging role to this host again (playbooks/site.yml).",
+    "LIBRARY_MISSING": "Apply the staging role to this host again (playbooks/site.yml).",
+}
+
 FACTS = {
     "ageSeconds": "age",
     "backupId": "backup",
@@ -275,4 +286,12 @@ FACTS = {
     "jobs": "jobs",
 }
 
-TEXTS = Texts(words=WORDS, verdicts=VERDICTS, states=STATES, stages=STAGES, errors=ERRORS, facts=FACTS)
+TEXTS = Texts(
+    words=WORDS,
+    verdicts=VERDICTS,
+    states=STATES,
+    stages=STAGES,
+    errors=ERRORS,
+    error_actions=ERROR_ACTIONS,
+    facts=FACTS,
+)

@@ -51,10 +51,11 @@ WORDS = {
     "more_checks": "e mais {count}; todas em evidence.json",
     "original": "mensagem original, em inglês",
     "optional": "opcional",
+    "not_applicable": "não se aplica a este tipo de exercício",
     "as_expected": "conforme o esperado",
     "absent": "ausente",
     "no_checks": "—",
-    "not_run_after": "não executada: uma etapa anterior não foi aprovada",
+    "not_run_after": "uma etapa anterior não foi aprovada",
     "sentence_passed": "O backup, lido do armazenamento externo, é igual à origem linha por linha, "
     "e a versão em produção vendeu sobre ele.",
     "sentence_limited": "O arquivo restaura, mas sem manifesto nada mostra que ele seja igual à origem.",
@@ -256,6 +257,16 @@ ERRORS = {
     "INTERNAL": "Defeito interno da ferramenta",
 }
 
+ERROR_ACTIONS = {
+    "STORE_": "Verifique, a partir deste host, se o armazenamento responde: endereço, porta, firewall, "
+    "certificado e credenciais de leitura.",
+    "IDENTITY_": "Instale neste host a chave age certa, ou use a chave de custódia guardada fora do ar.",
+    "DISK_FULL": "Libere espaço neste host, ou aumente o disco do diretório de trabalho, e execute de novo.",
+    "INTERRUPTED": "Execute o exercício de novo; a etapa Limpeza diz se algo sobrou.",
+    "PROGRAM_MISSING": "Aplique de novo o papel de homologação neste host (playbooks/site.yml).",
+    "LIBRARY_MISSING": "Aplique de novo o papel de homologação neste host (playbooks/site.yml).",
+}
+
 FACTS = {
     "ageSeconds": "idade",
     "backupId": "backup",
@@ -295,6 +306,7 @@ TEXTS = Texts(
     states=STATES,
     stages=STAGES,
     errors=ERRORS,
+    error_actions=ERROR_ACTIONS,
     facts=FACTS,
     kinds=KINDS,
 )

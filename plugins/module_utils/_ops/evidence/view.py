@@ -73,7 +73,8 @@ class View:
     """Everything the page of one language shows.
 
     :ivar words: the labels of the language.
-    :ivar sentence: why the verdict is what it is; ``original`` the tool's own English words, if they say more.
+    :ivar sentence: why the verdict is what it is.
+    :ivar original: the same in the tool's own English words.
     :ivar advice: the tool's own next step, in English.
     :ivar facts: (label, value) of the provenance.
     """
