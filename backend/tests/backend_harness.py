@@ -154,9 +154,14 @@ class Service:
         return [json.loads(line) for line in self.output.read_bytes().splitlines()]
 
     def line(self, request_id: str, event: str = "request_completed") -> dict[str, Any]:
-        found = [line for line in self.lines() if line["requestId"] == request_id and line["msg"] == event]
+        def find() -> list[dict[str, Any]]:
+            return [line for line in self.lines() if line["requestId"] == request_id and line["msg"] == event]
+
+        # The line is written when the request is complete, a moment after the client has its answer.
+        found = eventually(find, 3)
         assert len(found) == 1, f"{len(found)} lines {event} for {request_id}"
-        return found[0]
+        line: dict[str, Any] = found[0]
+        return line
 
     def login(self, username: str) -> dict[str, str]:
         reply = self.client.post("/auth/login", json={"username": username, "password": PASSWORD})

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API against the real service and database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jsonschema
+import psycopg
+import pytest
+from backend_harness import PASSWORD, Service
+
+PROBLEM = jsonschema.Draft202012Validator(
+    json.loads((Path(__file__).resolve().parents[2] / "docs/schemas/problem.schema.json").read_text())
+)
+Headers = dict[str, str]
+
+
+def problem(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The reply is this problem; its document."""
+    assert (reply.status_code, reply.json().get("code")) == (status, code), reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = reply.json()
+    PROBLEM.validate(document)
+    assert document["requestId"] == reply.headers["x-request-id"]
+    return document
+
+
+@pytest.fixture
+def user(service: Service, sql: psycopg.Connection) -> str:
+    """A cashier of the first store whom nobody else uses, with bia's password."""
+    username = f"c-{uuid4().hex[:12]}"
+    sql.execute(
+        """
+        insert into pharmacy.users (store_id, username, full_name, role, password_hash)
+        select store_id, %s, full_name, role, password_hash from pharmacy.users where username = 'bia'
+        """,
+        (username,),
+    )
+    return username
+
+
+@pytest.fixture
+def api(service: Service, user: str) -> Iterator[httpx.Client]:
+    """A client of that cashier with an open cash session of 100.00."""
+    transport = httpx.HTTPTransport(uds=str(service.socket))
+    with httpx.Client(transport=transport, base_url="http://pharma", timeout=30) as client:
+        client.headers.update(service.headers(user))
+        opened = client.post("/cash/open", json={"register": user, "opening_amount": "100.00"})
+        assert opened.status_code == 201, opened.text
+        yield client
+
+
+@pytest.fixture
+def product(sql: psycopg.Connection) -> int:
+    """A product with an expired lot of 50, one of 4 that expires today, one of 6 later, at 10.00."""
+    ean = f"{uuid4().int % 10**13:013d}"
+    row = sql.execute(
+        "insert into pharmacy.products (ean, name, active_ingredient, price)"
+        " values (%s, 'Teste 1 mg', 'Teste', 10.00) returning id",
+        (ean,),
+    ).fetchone()
+    assert row
+    for days, units in ((-1, 50), (0, 4), (90, 6)):
+        sql.execute(
+            """
+            with lot as (
+              insert into pharmacy.lots (product_id, code, manufactured_on, expires_on, unit_cost)
+              values (%(product)s, %(code)s, '2020-01-01',
+                      (now() at time zone 'America/Sao_Paulo')::date + %(days)s::int, 5)
+              returning id)
+            insert into pharmacy.stock (store_id, lot_id, received, quantity)
+            select 1, id, %(units)s, %(units)s from lot
+            """,
+            {"product": row[0], "code": f"d{days}", "days": days, "units": units},
+        )
+    return int(row[0])
+
+
+def sell(api: httpx.Client, product: int, quantity: int = 1) -> httpx.Response:
+    return api.post("/sales", json={"items": [{"product_id": product, "quantity": quantity}]})
+
+
+def pay(api: httpx.Client, sale: dict[str, Any], method: str = "cash") -> httpx.Response:
+    return api.post(
+        f"/sales/{sale['id']}/pay", json={"payments": [{"method": method, "amount": sale["total"]}]}
+    )
+
+
+def in_stock(sql: psycopg.Connection, product: int) -> dict[str, int]:
+    rows = sql.execute(
+        "select l.code, s.quantity from pharmacy.stock s join pharmacy.lots l on l.id = s.lot_id"
+        " where l.product_id = %s",
+        (product,),
+    ).fetchall()
+    return dict(rows)
+
+
+def test_a_day_at_the_register(api: httpx.Client, product: int) -> None:
+    sale = sell(api, product, 5).json()
+    assert [(item["lot_code"], item["quantity"]) for item in sale["items"]] == [("d0", 4), ("d90", 1)]
+    assert (sale["status"], sale["total"]) == ("open", "50.00")
+    tendered = {"payments": [{"method": "cash", "amount": "20.00", "tendered": "50.00"}]}
+    wrong = problem(api.post(f"/sales/{sale['id']}/pay", json=tendered), 409, "PAYMENT_TOTAL_MISMATCH")
+    assert (wrong["expected"], wrong["observed"]) == ("50.00", "20.00")
+    tendered["payments"].append({"method": "pix", "amount": "30.00"})
+    paid = api.post(f"/sales/{sale['id']}/pay", json=tendered).json()
+    assert paid["status"] == "paid"
+    assert [payment["change_due"] for payment in paid["payments"]] == ["30.00", "0.00"]
+    problem(pay(api, sale), 409, "SALE_ALREADY_PAID")
+    problem(api.post(f"/sales/{sale['id']}/cancel"), 409, "SALE_ALREADY_PAID")
+
+    short = api.post("/cash/close", json={"counted": {"cash": "119.99", "pix": "30.00"}})
+    mismatch = problem(short, 409, "CASH_TOTALS_MISMATCH")
+    assert mismatch["differences"] == [{"method": "cash", "expected": "120.00", "observed": "119.99"}]
+    closed = api.post("/cash/close", json={"counted": {"cash": "120.00", "pix": "30.00"}})
+    assert closed.status_code == 200, closed.text
+    assert (closed.json()["closing_amount"], closed.json()["sales"]) == ("120.00", 1)
+    problem(api.post("/cash/close", json={"counted": {}}), 409, "CASH_ALREADY_CLOSED")
+    problem(sell(api, product), 409, "CASH_NOT_OPEN")
+    assert api.get(f"/sales/{sale['id']}").json()["total"] == "50.00"
+
+
+def test_what_is_not_in_stock_is_refused_and_nothing_is_taken(
+    api: httpx.Client, product: int, sql: psycopg.Connection
+) -> None:
+    refused = problem(sell(api, product, 11), 409, "STOCK_INSUFFICIENT")
+    assert (refused["productId"], refused["requested"], refused["available"]) == (product, 11, 10)
+    twice = [{"product_id": product, "quantity": 6}, {"product_id": product, "quantity": 5}]
+    problem(api.post("/sales", json={"items": twice}), 409, "STOCK_INSUFFICIENT")
+    problem(sell(api, 10**9), 404, "PRODUCT_UNKNOWN")
+    assert in_stock(sql, product) == {"d-1": 50, "d0": 4, "d90": 6}
+
+
+def test_twenty_at_once_sell_ten_units(api: httpx.Client, product: int, sql: psycopg.Connection) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        replies = list(pool.map(lambda _: sell(api, product), range(20)))
+    assert sorted(reply.status_code for reply in replies) == [201] * 10 + [409] * 10
+    assert {reply.json()["code"] for reply in replies if reply.status_code == 409} == {"STOCK_INSUFFICIENT"}
+    assert in_stock(sql, product) == {"d-1": 50, "d0": 0, "d90": 0}
+
+
+def test_one_of_ten_payments_at_once_is_taken(
+    api: httpx.Client, product: int, sql: psycopg.Connection
+) -> None:
+    sale = sell(api, product).json()
+    with ThreadPoolExecutor(10) as pool:
+        statuses = sorted(reply.status_code for reply in pool.map(lambda _: pay(api, sale), range(10)))
+    assert statuses == [200] + [409] * 9
+    assert sql.execute(
+        "select count(*) from pharmacy.payments where sale_id = %s", (sale["id"],)
+    ).fetchone() == (1,)
+
+
+def test_a_cancelled_sale_gives_its_units_back(
+    api: httpx.Client, product: int, sql: psycopg.Connection
+) -> None:
+    sale = sell(api, product, 7).json()
+    problem(api.post("/cash/close", json={"counted": {"cash": "100.00"}}), 409, "CASH_HAS_OPEN_SALES")
+    assert api.post(f"/sales/{sale['id']}/cancel").json()["status"] == "cancelled"
+    assert in_stock(sql, product) == {"d-1": 50, "d0": 4, "d90": 6}
+    problem(api.post(f"/sales/{sale['id']}/cancel"), 409, "SALE_CANCELLED")
+    problem(pay(api, sale), 409, "SALE_CANCELLED")
+    assert api.post("/cash/close", json={"counted": {"cash": "100.00"}}).status_code == 200
+
+
+def test_one_open_session_for_each_user(api: httpx.Client) -> None:
+    again = api.post("/cash/open", json={"register": "other", "opening_amount": "0.00"})
+    problem(again, 409, "CASH_ALREADY_OPEN")
+
+
+def test_roles(api: httpx.Client, service: Service, product: int) -> None:
+    sale = sell(api, product).json()
+    path = f"/sales/{sale['id']}"
+    for username, status in (("ana", 200), ("caio", 200), ("bia", 404)):
+        assert service.client.get(path, headers=service.headers(username)).status_code == status, username
+    admin = service.headers("caio")
+    opened = service.client.post("/cash/open", headers=admin, json={"register": "a", "opening_amount": "0"})
+    problem(opened, 403, "AUTH_FORBIDDEN")
+    problem(service.client.get(path), 401, "AUTH_REQUIRED")
+    problem(service.client.get(path, headers={"Authorization": "Bearer eyJ.x.y"}), 401, "AUTH_TOKEN_INVALID")
+
+
+def test_login_says_the_same_whatever_was_wrong(service: Service, user: str, sql: psycopg.Connection) -> None:
+    sql.execute("update pharmacy.users set active = false where username = %s", (user,))
+    documents = []
+    for username, password in (("ana", "wrong password"), ("nobody", PASSWORD), (user, PASSWORD)):
+        reply = service.client.post("/auth/login", json={"username": username, "password": password})
+        document = problem(reply, 401, "AUTH_INVALID_CREDENTIALS")
+        document.pop("requestId")
+        documents.append(document)
+    assert documents[0] == documents[1] == documents[2]
+
+
+def test_nobody_logs_in_as_a_user_of_the_demo(service: Service, sql: psycopg.Connection) -> None:
+    row = sql.execute("select username from pharmacy.users where password_hash = '!' limit 1").fetchone()
+    assert row
+    reply = service.client.post("/auth/login", json={"username": row[0], "password": "!"})
+    problem(reply, 401, "AUTH_INVALID_CREDENTIALS")
+
+
+def test_a_refresh_token_is_good_once(service: Service, sql: psycopg.Connection) -> None:
+    first = service.login("bia")["refresh_token"]
+    second = service.client.post("/auth/refresh", json={"refresh_token": first}).json()
+    assert service.client.get("/products?limit=1", headers=_bearer(second)).status_code == 200
+    problem(service.client.post("/auth/refresh", json={"refresh_token": first}), 401, "AUTH_REFRESH_REUSED")
+    stolen = service.client.post("/auth/refresh", json={"refresh_token": second["refresh_token"]})
+    problem(stolen, 401, "AUTH_REFRESH_INVALID")
+    hashes = sql.execute("select token_hash from pharmacy.refresh_tokens").fetchall()
+    assert all(len(digest) == 32 and first.encode() not in digest for (digest,) in hashes)
+
+
+def _bearer(tokens: dict[str, str]) -> Headers:
+    return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"items": []},
+        {"items": [{"product_id": 1, "quantity": 0}]},
+        {"items": [{"product_id": 1, "quantity": 1, "price": "0.01"}]},
+        {"items": [{"product_id": 1 << 70, "quantity": 1}]},
+        {"items": [{"product_id": 1, "quantity": 1}], "customer_cpf": "52998224726"},
+    ],
+)
+def test_bad_input_is_named_but_not_repeated(api: httpx.Client, body: dict[str, Any]) -> None:
+    document = problem(api.post("/sales", json=body), 422, "VALIDATION_FAILED")
+    assert document["errors"]
+    assert "52998224726" not in json.dumps(document)
+
+
+def test_money_is_never_a_json_number(api: httpx.Client, product: int) -> None:
+    sale = sell(api, product).json()
+    body = {"payments": [{"method": "pix", "amount": 10.0}]}
+    problem(api.post(f"/sales/{sale['id']}/pay", json=body), 422, "VALIDATION_FAILED")
+
+
+def test_a_customer_is_found_by_cpf(api: httpx.Client, product: int, sql: psycopg.Connection) -> None:
+    row = sql.execute("select id, cpf from pharmacy.customers limit 1").fetchone()
+    assert row
+    items = [{"product_id": product, "quantity": 1}]
+    assert api.post("/sales", json={"items": items, "customer_cpf": row[1]}).json()["customer_id"] == row[0]
+    problem(api.post("/sales", json={"items": items, "customer_cpf": "52998224725"}), 404, "CUSTOMER_UNKNOWN")
+
+
+def test_unknown_places(service: Service) -> None:
+    problem(service.client.get("/no/such/place"), 404, "NOT_FOUND")
+    problem(service.client.delete("/health/live"), 405, "METHOD_NOT_ALLOWED")

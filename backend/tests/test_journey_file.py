@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The journey of the drill, walked by the engine's own interpreter on the real service."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import jsonschema
+import psycopg
+import pytest
+import yaml
+from backend_harness import PASSWORD, Service
+
+ROOT = Path(__file__).resolve().parents[2]
+JOURNEY = ROOT / "backend/journey.yaml"
+ENGINE = ROOT / "plugins/module_utils/_ops"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine() -> None:
+    """The engine under the name that it has on the hosts."""
+    if "pharma_ops" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "pharma_ops", ENGINE / "__init__.py", submodule_search_locations=[str(ENGINE)]
+    )
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pharma_ops"] = module
+    spec.loader.exec_module(module)
+
+
+def test_the_file_keeps_the_format() -> None:
+    schema = json.loads((ROOT / "docs/schemas/journey.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(JOURNEY.read_text()))
+
+
+@pytest.mark.parametrize("again", range(2))
+def test_a_fresh_manager_walks_it(service: Service, sql: psycopg.Connection, again: int) -> None:
+    from pharma_ops.journey import run, spec
+
+    run_id = f"drill-{uuid4().hex[:12]}"
+    service.cli.json(
+        "create-user", "--username", run_id, "--role", "manager", "--password-stdin", stdin=PASSWORD
+    )
+    outcome = run.run(
+        spec.load(JOURNEY),
+        base_url="http://pharma",
+        socket=service.socket,
+        given={"username": run_id, "password": PASSWORD, "run_id": run_id},
+        connection=sql,
+    )
+    assert [finding for finding in outcome.findings if finding.met is not True] == []
+    assert len(outcome.findings) > 30
