@@ -117,6 +117,16 @@ def create_backup(settings: config.Config, log: Log, progress: Progress) -> Back
         return result
 
 
+def preflight(settings: config.Config) -> None:
+    """Check all that a backup checks before it writes: configuration, keys, store, database, programs.
+
+    :raises OpsError: see :func:`create_backup`.
+    """
+    _deps.require("psycopg", "cryptography")
+    database, backup = _sections(settings)
+    _prepare(settings, database, backup, new_id(clock.now()))
+
+
 def _sections(settings: config.Config) -> tuple[config.Database, config.Backup]:
     if settings.database is None or settings.backup is None:
         missing = "database" if settings.database is None else "backup"

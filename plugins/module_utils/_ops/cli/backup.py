@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from ..backup.catalogue import SetInfo, list_sets, newest_complete
 from ..backup.create import create_backup
+from ..backup.place import place
 from ..backup.verify import verify_set
 from ..errors import ExitCode, OpsError
 from ..store.base import ObjectStore
-from ..store.open import open_store
 from . import show
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def create(session: Session, _: argparse.Namespace) -> ExitCode:
 
 def list_command(session: Session, arguments: argparse.Namespace) -> ExitCode:
     """List the sets of a database, oldest first."""
-    store, database = _place(session, arguments)
+    store, database = place(session.config, arguments.store, arguments.database)
     sets = list_sets(store, database)
     head = f"{len(sets)} backup sets of {database} in {store.description}"
     lines = [f"{item.id}  {item.state:<10}  {show.size(item.bytes):>12}" for item in sets]
@@ -82,7 +82,7 @@ def list_command(session: Session, arguments: argparse.Namespace) -> ExitCode:
 
 def verify(session: Session, arguments: argparse.Namespace) -> ExitCode:
     """Check a set by reading it back."""
-    store, database = _place(session, arguments)
+    store, database = place(session.config, arguments.store, arguments.database)
     backup_id = arguments.backup_id
     if backup_id == LATEST:
         backup_id = _newest(list_sets(store, database), store, database)
@@ -95,23 +95,6 @@ def verify(session: Session, arguments: argparse.Namespace) -> ExitCode:
         f"{show.size(verified.bytes)} read back; manifest sha256 {verified.manifest_sha256}.",
     )
     return ExitCode.PROVEN
-
-
-def _place(session: Session, arguments: argparse.Namespace) -> tuple[ObjectStore, str]:
-    """The store and the database that the arguments or the configuration name."""
-    settings = session.config
-    section = settings.drill or settings.backup
-    name = arguments.store or (section.store if section else "offsite")
-    database = arguments.database or ""
-    if not database and settings.drill:
-        database = settings.drill.database
-    if not database and settings.database:
-        database = settings.database.name
-    if not database:
-        raise OpsError(
-            "CONFIG_INVALID", "No database is configured on this host.", "Name one with --database."
-        )
-    return open_store(settings.store(name)), database
 
 
 def _newest(sets: list[SetInfo], store: ObjectStore, database: str) -> str:

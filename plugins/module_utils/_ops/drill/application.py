@@ -34,10 +34,22 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 def app_start(drill: Drill, report: Report) -> None:
     """Start the release in a unit without network and wait until it says that it is ready.
 
-    :raises OpsError: ``ISOLATION_UNAVAILABLE``, ``APPLICATION_DID_NOT_START``, ``APPLICATION_NOT_READY``.
+    :raises OpsError: ``APPLICATION_NOT_CONFIGURED``, ``RELEASE_UNKNOWN``, ``ISOLATION_UNAVAILABLE``,
+        ``APPLICATION_DID_NOT_START``, ``APPLICATION_NOT_READY``.
     """
-    release = needed(drill.release)
-    settings = needed(drill.settings.application)
+    release, settings = drill.release, drill.settings.application
+    if settings is None or not settings.start:
+        raise OpsError(
+            "APPLICATION_NOT_CONFIGURED",
+            "The configuration does not say how the release is started.",
+            "Set drill.application (the role pharma.hardening.staging does).",
+        )
+    if release is None:
+        raise OpsError(
+            "RELEASE_UNKNOWN",
+            "The manifest does not name the release that the backup belongs to.",
+            "Set application.release_sql on the backup host, or name one with --release.",
+        )
     if reason := isolation.unavailable():
         raise OpsError(
             "ISOLATION_UNAVAILABLE",

@@ -20,6 +20,9 @@ from .runner import Report
 # pg_restore --create needs another database to create it from.
 _MAINTENANCE = "template1"
 _BOOTSTRAP_ROLE = re.compile(rf'^CREATE ROLE "?{SUPERUSER}"?;$', re.MULTILINE)
+_TABLESPACE = re.compile(
+    r"^(?:(?:CREATE|ALTER|COMMENT ON) TABLESPACE|(?:GRANT|REVOKE) .* ON TABLESPACE) .*;$", re.MULTILINE
+)
 
 
 def provision(drill: Drill, report: Report) -> None:
@@ -27,7 +30,7 @@ def provision(drill: Drill, report: Report) -> None:
     cluster = Cluster(bin_dir=needed(drill.bin_dir), directory=drill.place("pg"), user=drill.user)
     drill.cluster = cluster
     locale = source_locale(drill)
-    cluster.create(locale)
+    cluster.create(locale, _source_settings(drill))
     cluster.start()
     report.facts |= {"encoding": locale.encoding, "provider": locale.provider, "collate": locale.collate}
     report.summary = f"A cluster in {cluster.directory}, reached by a socket that only {drill.user} may use."
@@ -45,6 +48,12 @@ def source_locale(drill: Drill) -> Locale:
         provider=content.locale["provider"],
         locale=content.locale["locale"] or None,
     )
+
+
+def _source_settings(drill: Drill) -> dict[str, str]:
+    """Settings of the source on which restored content depends: REFRESH of a view may read the time zone."""
+    zone = drill.backup.manifest.content.locale.get("timezone") if drill.backup else None
+    return {"timezone": zone} if zone else {}
 
 
 def restore(drill: Drill, report: Report) -> None:
@@ -74,16 +83,19 @@ def restore(drill: Drill, report: Report) -> None:
 
 
 def _load_globals(drill: Drill, path: Path) -> None:
-    """The bootstrap superuser exists in every cluster; everything else must succeed."""
-    text = without_bootstrap_role(path.read_text(encoding="utf-8"))
+    """Every statement must succeed."""
+    text = replayable(path.read_text(encoding="utf-8"))
     path.write_text(text, encoding="utf-8")
     words = ["psql", "--no-psqlrc", "--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"]
     _client(drill, [*words, "--file"], path, "loading roles and settings")
 
 
-def without_bootstrap_role(sql: str) -> str:
-    """``pg_dumpall --globals-only`` creates the superuser that initdb has made already."""
-    return _BOOTSTRAP_ROLE.sub("", sql)
+def replayable(sql: str) -> str:
+    """What ``pg_dumpall --globals-only`` wrote, without what a throw-away cluster cannot or need not do.
+
+    The superuser that initdb makes exists already; tablespaces are places on the source's disks.
+    """
+    return _TABLESPACE.sub("", _BOOTSTRAP_ROLE.sub("", sql))
 
 
 def _create_roles(drill: Drill, roles: tuple[str, ...]) -> list[str]:

@@ -93,6 +93,27 @@ def render_reports(statement_bytes: bytes, context: Context, language: Language)
     return html.encode(), markdown.encode()
 
 
+def context_of(directory: Path, record: DrillRecord, timezone: str) -> Context:
+    """What the report of a published drill was, or would be, rendered with.
+
+    :raises OpsError: ``LEDGER_BROKEN``, ``EVIDENCE_MISSING``.
+    """
+    directory = directory.resolve()
+    before = []
+    key_id = None
+    for line in ledger.read(directory.parent / ledger.NAME):
+        if line.entry.drill_id == record.drill_id:
+            key_id = line.entry.key_id
+            break
+        before.append(line.entry)
+    return Context(
+        history=tuple(before),
+        evidence_sha256=sha256_of(directory / STATEMENT),
+        key_id=key_id,
+        timezone=timezone,
+    )
+
+
 def statement_bytes(record: DrillRecord) -> bytes:
     """The bytes of ``evidence.json``, which are what is signed: readable as they are."""
     text = json.dumps(statement(record), indent=2, ensure_ascii=False, allow_nan=False)

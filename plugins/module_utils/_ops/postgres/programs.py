@@ -22,15 +22,16 @@ def major_of(server_version: int) -> int:
     return server_version // 10000
 
 
-def find(program: str, server_version: int, roots: tuple[str, ...] = ROOTS) -> Path:
+def find(program: str, server_version: int, roots: tuple[str, ...] | None = None) -> Path:
     """The program in the server's own major version, else in the next newer one.
 
     :param server_version: ``server_version_num``, such as 170005.
+    :param roots: directories to look in, with ``{major}`` in them; None: :data:`ROOTS`.
     :raises OpsError: ``PROGRAM_MISSING`` when the host has none, ``PROGRAM_TOO_OLD`` when the server
         is newer than the newest there is (``pg_dump`` refuses such a server, and rightly so).
     """
     wanted = major_of(server_version)
-    installed = _installed(program, roots)
+    installed = _installed(program, roots or ROOTS)
     for major in sorted(installed):
         if major >= wanted:
             return installed[major]

@@ -1,0 +1,39 @@
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``pharma-ops config check``: reads the host's configuration as every job will."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from ..errors import ExitCode
+
+if TYPE_CHECKING:
+    from .main import Session
+
+
+def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the group ``config``."""
+    from .main import common_options
+
+    group = groups.add_parser("config", help="the configuration of this host")
+    commands = group.add_subparsers(metavar="COMMAND", required=True)
+    check = commands.add_parser("check", parents=[common_options()], help="read it and say what it is for")
+    check.set_defaults(run=_check)
+
+
+def _check(session: Session, _arguments: argparse.Namespace) -> ExitCode:
+    config = session.config
+    for section in (config.backup, config.drill):
+        if section is not None:
+            config.store(section.store)
+    jobs = [name for name, section in (("backup", config.backup), ("drill", config.drill)) if section]
+    result = {"environment": config.environment, "jobs": jobs, "stores": sorted(config.stores)}
+    session.result(
+        result,
+        f"environment {config.environment}; jobs: {', '.join(jobs) or 'none'}; "
+        f"stores: {', '.join(sorted(config.stores)) or 'none'}",
+    )
+    return ExitCode.PROVEN

@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright: Contributors to the pharma.hardening project
+# GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Prove on a staging host that production could be brought back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore_drill
+short_description: Prove that a backup restores, equals its source and carries the application
+version_added: 0.1.0
+description:
+  - Fetches a backup set from the off-site store, restores it into a throw-away cluster, compares every table with what
+    the source held, runs the release of the application on it without any network, plays the journey, removes
+    everything, and signs the evidence.
+  - The drill passes only when every stage passed. C(unknown) and C(not_run) never count as passed.
+author:
+  - Contributors to the pharma.hardening project (@pharma-hardening)
+extends_documentation_fragment:
+  - pharma.hardening.ops
+options:
+  backup_id:
+    description: Which set to prove; by default the newest complete one.
+    type: str
+  fail_when_not_proven:
+    description:
+      - Whether a drill with another verdict than V(passed) fails the task.
+      - With V(false) the task returns the verdict, so that a playbook can fetch the evidence first and fail then.
+    type: bool
+    default: true
+attributes:
+  check_mode:
+    description: Can run in check mode and tell what would be done without doing it.
+    support: full
+    details:
+      - Tells which set would be drilled. It needs the store, and touches nothing on the host.
+  diff_mode:
+    description: Returns details of what has changed, or would change in check mode, in diff mode.
+    support: none
+  idempotent:
+    description: When run twice without changes in between, does not change anything the second time.
+    support: none
+    details:
+      - Every run is a proof of its own and leaves a record of its own.
+seealso:
+  - module: pharma.hardening.pg_backup
+  - module: pharma.hardening.evidence_report
+"""
+
+EXAMPLES = r"""
+- name: Prove the newest backup
+  pharma.hardening.restore_drill:
+    fail_when_not_proven: false
+  become: true
+  register: drill
+
+- name: Say how it went
+  ansible.builtin.debug:
+    msg: "{{ drill.verdict }}: {{ drill.cause }} RTO {{ drill.rto_seconds }} s, RPO {{ drill.rpo_seconds }} s"
+"""
+
+RETURN = r"""
+verdict:
+  description: V(passed), V(failed) or V(unknown).
+  returned: when the drill ran
+  type: str
+cause:
+  description: Why the verdict is what it is, in one sentence.
+  returned: when the drill ran
+  type: str
+rto_seconds:
+  description: Measured time from the selection of the backup to the end of the journey; null when it did not get there.
+  returned: when the drill ran
+  type: float
+rpo_seconds:
+  description: Age of the newest committed change that the restored copy contains, when the drill started.
+  returned: when the drill ran
+  type: float
+backup_id:
+  description: The set that was restored.
+  returned: when the drill ran
+  type: str
+drill_id:
+  description: Identifier of the drill, and C(requestId) of its log lines.
+  returned: when the drill ran
+  type: str
+evidence_dir:
+  description: Directory on the host that holds the evidence.
+  returned: when the drill ran
+  type: str
+report_path:
+  description: The report on the host, one self-contained page.
+  returned: when the drill ran
+  type: str
+stages:
+  description: Name, verdict and seconds of every stage.
+  returned: when the drill ran
+  type: list
+  elements: dict
+code:
+  description: Stable code of the error that kept the drill from running, see docs/errors.md.
+  returned: failure
+  type: str
+action:
+  description: What to do next.
+  returned: failure
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pharma.hardening.plugins.module_utils import ops_module
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.backup import catalogue
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.backup.place import place
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.drill import run as drill_run
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.errors import OpsError
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.evidence.record import Verdict
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.progress import Silent
+
+
+def main() -> None:
+    """Run the module."""
+    arguments = ops_module.CONFIG_ARGUMENT | {
+        "backup_id": {"type": "str"},
+        "fail_when_not_proven": {"type": "bool", "default": True},
+    }
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    ops_module.run(module, lambda: _check(module) if module.check_mode else _drill(module))
+
+
+def _check(module: AnsibleModule) -> dict:
+    config = ops_module.load_config(module)
+    store, database = place(config)
+    sets = catalogue.list_sets(store, database)
+    wanted = module.params["backup_id"]
+    found = catalogue.newest_complete(item for item in sets if wanted in (None, item.id))
+    if found is None:
+        raise OpsError(
+            "BACKUP_MISSING",
+            f"There is no complete backup {wanted or ''} of {database} in {store.description}.",
+            "List the sets with pharma-ops backup list.",
+        )
+    return {"changed": True, "backup_id": found.id}
+
+
+def _drill(module: AnsibleModule) -> dict:
+    config = ops_module.load_config(module)
+    log = ops_module.quiet_log(config.environment, "drill")
+    outcome = drill_run.run_drill(config, backup_id=module.params["backup_id"], log=log, progress=Silent())
+    result = {"changed": True} | outcome.as_dict()
+    if outcome.record.verdict is not Verdict.PASSED and module.params["fail_when_not_proven"]:
+        verdict, cause = outcome.record.verdict, outcome.record.cause
+        module.fail_json(msg=f"The drill ended with {verdict}. {cause}", **result)
+    return result
+
+
+if __name__ == "__main__":
+    main()
