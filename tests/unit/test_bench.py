@@ -57,6 +57,7 @@ def test_the_table_names_what_was_missed(report: ModuleType) -> None:
         "dataset": {"bytes": 1e9, "sales": 7, "seed": 42},
         "rounds": [{"seconds": {"pg_dump -Fc": 20.0}}, {"seconds": {"pg_dump -Fc": 22.0}}],
         "stages": {"select": 0.1},
+        "judged": False,
         "objectives": [
             {"name": "x", "value": 2.0, "bound": 3.0, "at_least": True, "unit": "x", "met": False}
         ],
@@ -65,6 +66,8 @@ def test_the_table_names_what_was_missed(report: ModuleType) -> None:
     assert "1000 MB, 7 sales, seed 42, 2 rounds" in text
     assert "21.00" in text
     assert "MISSED" in text
+    assert "Not judged" in text
+    assert "Not judged" not in report.render(result | {"judged": True})
 
 
 def test_memory_of_a_grandchild_counts(measure: ModuleType) -> None:
