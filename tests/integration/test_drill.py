@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -28,7 +28,7 @@ from pharma_ops.log import Log
 from pharma_ops.progress import Silent
 
 REALITY = Path(__file__).with_name("reality.sql").read_text(encoding="utf-8")
-BEFORE_APP = [
+BEFORE_APP = (
     "select",
     "preflight",
     "fetch",
@@ -39,7 +39,7 @@ BEFORE_APP = [
     "compare",
     "integrity",
     "negative_control",
-]
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,6 @@ def base() -> Iterator[Path]:
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)
-
-
-MakeDrill = Callable[[], config.Config]
 
 
 @pytest.fixture
@@ -119,7 +116,9 @@ def test_the_data_of_a_backup_is_proven_and_the_missing_application_is_not(
 ) -> None:
     outcome = drill(backed_up)
     found = verdicts(outcome)
-    assert {name: found[name] for name in BEFORE_APP} == dict.fromkeys(BEFORE_APP, "passed"), outcome.record
+    assert {name: found[name] for name in BEFORE_APP} == dict.fromkeys(BEFORE_APP, "passed"), (
+        outcome.record.cause
+    )
     assert (found["app_start"], found["journey"]) == ("unknown", "not_run")
     assert (found["teardown"], found["evidence"]) == ("passed", "passed")
     assert outcome.record.verdict is Verdict.UNKNOWN
@@ -296,8 +295,9 @@ def test_a_corrupt_index_fails_integrity(backed_up: config.Config, monkeypatch: 
 def test_a_restore_that_cannot_succeed_names_its_cause(
     backed_up: config.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    replayable = restoring.replayable
     monkeypatch.setattr(
-        restoring, "without_bootstrap_role", lambda sql: sql + "\nSELECT no_such_function();\n"
+        restoring, "replayable", lambda sql: replayable(sql) + "\nSELECT no_such_function();\n"
     )
     outcome = drill(backed_up)
     assert verdicts(outcome)["restore"] == "failed"
