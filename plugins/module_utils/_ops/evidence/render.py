@@ -24,7 +24,9 @@ def html(record: DrillRecord, context: Context, language: Language) -> str:
     :raises OpsError: ``LIBRARY_MISSING``.
     """
     jinja2 = _deps.load("jinja2")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
     order = [language, *(other for other in LANGUAGES if other != language)]
     page: str = environment.from_string(PAGE).render(
         views=[build(record, context, one) for one in order],

@@ -112,6 +112,8 @@ def _report(statement: bytes | None, report: bytes | None) -> Check:
 
 def _chain(path: Path) -> tuple[tuple[ledger.Line, ...] | None, Check]:
     expected = "every line bound to the line before it"
+    if not path.exists():
+        return None, _check("ledger", None, expected, f"there is no {path}: what came before is not shown")
     try:
         lines = ledger.read(path)
     except OpsError as error:
