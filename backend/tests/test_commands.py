@@ -152,7 +152,8 @@ def test_demo_data_add_up(pharmacy: Cli) -> None:
              where i.lot_id = k.lot_id and s.status <> 'cancelled')""",
         "units sold from expired lots": """
             select sale_id from pharmacy.sale_items i join pharmacy.lots l on l.id = i.lot_id
-              join pharmacy.sales s on s.id = i.sale_id where l.expires_on < (s.created_at at time zone 'America/Sao_Paulo')::date""",
+              join pharmacy.sales s on s.id = i.sale_id
+             where l.expires_on < (s.created_at at time zone 'America/Sao_Paulo')::date""",
     }
     with database(pharmacy) as connection:
         for fault, query in wrong.items():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -42,8 +43,8 @@ def test_the_file_keeps_the_format() -> None:
 
 @pytest.mark.parametrize("again", range(2))
 def test_a_fresh_manager_walks_it(service: Service, sql: psycopg.Connection, again: int) -> None:
-    from pharma_ops.journey import run, spec
-
+    run = importlib.import_module("pharma_ops.journey.run")
+    spec = importlib.import_module("pharma_ops.journey.spec")
     run_id = f"drill-{uuid4().hex[:12]}"
     service.cli.json(
         "create-user", "--username", run_id, "--role", "manager", "--password-stdin", stdin=PASSWORD

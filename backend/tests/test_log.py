@@ -63,7 +63,8 @@ def test_every_event_in_the_code_is_known_and_its_keys_are_allowed() -> None:
                 and node.func.attr in ("info", "warn", "error", "fatal")
             ):
                 event = node.args[0]
-                assert isinstance(event, ast.Constant), f"{path}:{node.lineno} names no constant event"
+                assert isinstance(event, ast.Constant)
+                assert isinstance(event.value, str), f"{path}:{node.lineno} names no constant event"
                 keys = {keyword.arg for keyword in node.keywords if keyword.arg}
                 assert keys <= log.EVENTS[event.value], f"{path}:{node.lineno}"
                 calls += 1

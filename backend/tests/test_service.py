@@ -53,7 +53,7 @@ def test_the_request_id_goes_from_the_client_to_the_databases_log(service: Servi
 
 def test_a_bad_request_id_is_replaced_and_only_its_length_is_logged(service: Service) -> None:
     for bad in ("x" * 60_000, "short", "with space in it", "a" * 8 + "\u00e9"):
-        reply = service.client.get("/health/live", headers={"X-Request-Id": bad.encode()})
+        reply = service.client.get("/health/live", headers={b"X-Request-Id": bad.encode()})
         if reply.status_code == 400:
             continue  # refused by the HTTP parser itself
         assert reply.headers["x-request-id"] != bad
