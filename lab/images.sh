@@ -42,7 +42,7 @@ sources() {
 }
 
 make_bare() {
-  local image=$1 release=$2 digest=$3 suite lines
+  local image=$1 release=$2 digest=$3 suite lines unfinished=$1-unfinished
   suite=$(codename "$release")
   lines=$(sources "$suite")
   # shellcheck disable=SC2016  # $1 is the hook's own argument, the directory of the new system
@@ -57,23 +57,26 @@ make_bare() {
     --customize-hook='touch -d @0 "$1/var/lib/apt/lists"' \
     "$suite" - "${lines:+-}" <<<"$lines" |
     podman import --quiet --change "LABEL $LAB_LABEL=image" --change "LABEL $RECIPE_LABEL=$digest" \
-      --change 'CMD ["/sbin/init"]' - "$image" >/dev/null
+      --change 'CMD ["/sbin/init"]' - "$unfinished" >/dev/null
+  # The name is given last: podman also imports the part of an archive that came before a failure.
+  podman tag "$unfinished" "$image"
+  podman untag "$unfinished" "$unfinished"
 }
 
 # make_layer IMAGE BASE DIGEST SCRIPT: runs a shell script in a container of the base and keeps the result.
 make_layer() {
   local image=$1 base=$2 digest=$3 script=$4 container
   container=pharma-lab-build-$$-${image//[^a-z0-9]/-}
+  # shellcheck disable=SC2064  # the name as it is now
+  trap "podman rm --force --ignore $container >/dev/null" EXIT
   # The machine's own network: a build needs packages, not an address in the lab.
-  if ! podman run --name "$container" --label "$LAB_LABEL=build" --network host --pull never \
+  if ! podman run --name "$container" --label "$LAB_LABEL=$LAB_NAME-build" --network host --pull never \
     "$base" /bin/sh -c "$script" >"$BUILD_LOGS/${image##*/}.log" 2>&1; then
-    podman rm --force "$container" >/dev/null
     tail -n 20 "$BUILD_LOGS/${image##*/}.log" >&2
     die "building $image failed; the last lines of its log stand above"
   fi
   podman commit --quiet --change "LABEL $LAB_LABEL=image" --change "LABEL $RECIPE_LABEL=$digest" \
     --change 'CMD ["/sbin/init"]' "$container" "$image" >/dev/null
-  podman rm "$container" >/dev/null
 }
 
 APT='export DEBIAN_FRONTEND=noninteractive; printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d; chmod 0755 /usr/sbin/policy-rc.d; apt-get update -q;'

@@ -7,9 +7,12 @@ source "$(dirname "$0")/common.sh"
 cd "$LAB_ROOT"
 need_root "${MAKE_TARGET:-lab-up}"
 
+# wants HOST: the lab has it (LAB_HOSTS empty: all of them).
+wants() { [[ -z $LAB_HOSTS || ,$LAB_HOSTS, == *,$1,* ]]; }
+
 images_for_hosts() {
   echo "debian$LAB_DEBIAN:$LAB_IMAGE_STATE"
-  if [[ -z $LAB_HOSTS || ,$LAB_HOSTS, == *,s3,* ]]; then echo s3; fi
+  if wants s3; then echo s3; fi
 }
 
 started=$SECONDS
@@ -18,6 +21,7 @@ mapfile -t images < <(images_for_hosts)
 lab/images.sh build "${images[@]}" &
 images_pid=$!
 lab/bootstrap.sh venv "${1:-demo}"
+if wants app1 || wants staging1; then lab/release.sh; fi
 wait "$images_pid"
 
 say "hosts: creating (${LAB_HOSTS:-all}) in lab $LAB_NAME, $LAB_PREFIX.0/24"

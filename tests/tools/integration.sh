@@ -13,11 +13,12 @@ status=0
 for release in ${LAB_RELEASES:-12 13}; do
   lab/images.sh build "debian$release:prepared"
   say "integration: Debian $release"
+  # A shell is process 1, so that orphans of a killed program are reaped as by any init.
   # The checkout is read-only there and the network absent: a test can leave nothing behind and ask nobody.
-  podman run --rm --init --pull never --network none --shm-size 256m --label "$LAB_LABEL=$LAB_NAME-integration" \
+  podman run --rm --pull never --network none --shm-size 256m --label "$LAB_LABEL=$LAB_NAME-integration" \
     --volume "$LAB_ROOT:/src:ro" --workdir /src \
     --env PYTHONDONTWRITEBYTECODE=1 --env HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis --env LC_ALL=C.UTF-8 \
     "$LAB_REPOSITORY/debian$release:prepared" \
-    python3 -m pytest tests/integration -p no:cacheprovider "$@" || status=1
+    bash -c 'python3 -m pytest tests/integration -p no:cacheprovider "$@"; exit' integration "$@" || status=1
 done
 exit "$status"
