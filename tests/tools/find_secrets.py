@@ -15,7 +15,8 @@ from pathlib import Path
 
 # What must never stand in any file.
 PATTERNS = {
-    "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
+    # The line alone is no secret; some of the key must follow, as lines or as one string with \\n in it.
+    "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[\s\\n\"']*[A-Za-z0-9+/=]{40,}"),
     "age identity": re.compile(r"AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{20,}"),
     "AWS access key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     "JSON web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
@@ -49,15 +50,16 @@ class Finding:
 
 def find(path: Path, text: str) -> Iterator[Finding]:
     """The secrets in a file's text."""
-    settings = path.suffix in SETTINGS
+    for kind, pattern in PATTERNS.items():
+        for found in pattern.finditer(text):
+            if not EXAMPLE.search(found.groupdict().get("value", "")):
+                yield Finding(path, text.count("\n", 0, found.start()) + 1, kind)
+    if path.suffix not in SETTINGS:
+        return
     for number, line in enumerate(text.splitlines(), 1):
-        for kind, pattern in PATTERNS.items():
-            found = pattern.search(line)
-            if found and not EXAMPLE.search(found.groupdict().get("value", "")):
-                yield Finding(path, number, kind)
-        found = ASSIGNMENT.match(line) if settings else None
-        if found and not HARMLESS.match(found["value"]) and not EXAMPLE.search(found["value"]):
-            yield Finding(path, number, f"literal value of {found['key']}")
+        assigned = ASSIGNMENT.match(line)
+        if assigned and not HARMLESS.match(assigned["value"]) and not EXAMPLE.search(assigned["value"]):
+            yield Finding(path, number, f"literal value of {assigned['key']}")
 
 
 def committed() -> Iterator[Path]:

@@ -26,7 +26,8 @@ def finder(root: Path) -> ModuleType:
 
 # Written in two halves, or this file would be a finding itself.
 PLANTED = {
-    "key.txt": "-----BEGIN OPENSSH " + "PRIVATE KEY-----\n",
+    "key.txt": f"-----BEGIN OPENSSH {'PRIVATE KEY'}-----\n{'b3BlbnNzaC1rZXktdjEAAAAABG5vbmUA' * 2}",
+    "key.py": 'KEY = "-----BEGIN ' + 'PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIPhPe0iF2Nq8H7r6yB1kzXxY"',
     "identity.md": "AGE-SECRET-" + "KEY-1" + "Q" * 58,
     "notes.py": "KEY = 'AKIA" + "J7QX2M4T8W1Z5B9C'",
     "token.json": f"eyJhbGciOiJIUzI1NiJ9.{'eyJzdWIiOiIxMjM0NTY3ODkwIn0'}.dozjgNryP4J3jVmNHl0w5N",
@@ -42,6 +43,7 @@ INNOCENT = {
     "meta/argument_specs.yml": "password:\n  type: str\n  required: true\n",
     "app.py": 'DSN = f"postgresql://{user}:{password}@{host}/db"\npassword = read(path)\n',
     "README.md": "postgresql://user:***@host/db and postgresql://host/db\n",
+    "test_signing.py": 'assert text.startswith("-----BEGIN PRIVATE KEY-----\\n")\n',
     "run.sh": 'password=$(openssl rand -hex 16)\nTOKEN="$1"\n',
 }
 
