@@ -19,7 +19,7 @@ PATTERNS = {
     "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----[\s\\n\"']*[A-Za-z0-9+/=]{40,}"),
     "age identity": re.compile(r"AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{20,}"),
     "AWS access key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    "JSON web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
+    "JSON web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.(?P<value>[\w-]{10,})"),
     "password in a URL": re.compile(r"\b[a-z][a-z0-9+]*://[^/\s:@\"'{}$<>]+:(?P<value>[^/\s:@\"'{}$<>]+)@"),
 }
 # A literal value of a secret's name in YAML, TOML, INI or an env file.
@@ -33,7 +33,10 @@ SETTINGS = {".yml", ".yaml", ".toml", ".ini", ".cfg", ".env", ".conf", ".j2", ".
 HARMLESS = re.compile(
     r"^(?:true|false|yes|no|null|none|~|str|string|path|always|on_create|[|>!&*].*|[$/{(].*|.*[{(].*)$", re.I
 )
-EXAMPLE = re.compile(r"example|changeme|redacted|\*\*\*|^x+$|^\.+$|…|planted", re.IGNORECASE)
+# Words of examples and of tests that something is redacted; c2lnbmF0dXJl is base64 of "signature".
+EXAMPLE = re.compile(
+    r"example|changeme|redacted|hunter2|c2lnbmF0dXJl|\*\*\*|^x+$|^\.+$|…|planted", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,11 @@ PLANTED = {
     "identity.md": "AGE-SECRET-" + "KEY-1" + "Q" * 58,
     "notes.py": "KEY = 'AKIA" + "J7QX2M4T8W1Z5B9C'",
     "token.json": f"eyJhbGciOiJIUzI1NiJ9.{'eyJzdWIiOiIxMjM0NTY3ODkwIn0'}.dozjgNryP4J3jVmNHl0w5N",
-    "app.py": 'DSN = "postgresql://pharma:' + 'hunter22@db1/pharma"',
-    "vars.yml": "postgresql_password: " + "hunter22\n",
-    "list.yaml": "  - db_secret: '" + "hunter22'\n",
-    ".env": "JWT_SECRET=" + "hunter22\n",
-    "config.toml": 'secret_key = "' + 'hunter22"\n',
+    "app.py": 'DSN = "postgresql://pharma:' + 'battery-staple@db1/pharma"',
+    "vars.yml": "postgresql_password: " + "battery-staple\n",
+    "list.yaml": "  - db_secret: '" + "battery-staple'\n",
+    ".env": "JWT_SECRET=" + "battery-staple\n",
+    "config.toml": 'secret_key = "' + 'battery-staple"\n',
 }
 
 INNOCENT = {
@@ -54,7 +54,7 @@ def test_a_planted_secret_is_found_and_not_repeated(finder: ModuleType, tmp_path
     path.write_text(f"first line\n{PLANTED[name]}", encoding="utf-8")
     findings = finder.scan([path])
     assert [(finding.path, finding.line) for finding in findings] == [(path, 2)]
-    assert "hunter22" not in str(findings[0])
+    assert "battery-staple" not in str(findings[0])
 
 
 @pytest.mark.parametrize("name", INNOCENT)
