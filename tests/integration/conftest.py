@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,14 @@ from typing import Any
 
 import pytest
 
-import sys
-
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster import Cluster  # noqa: E402
+from cluster import Cluster
 
-from pharma_ops import config  # noqa: E402
-from pharma_ops.log import Log  # noqa: E402
-from pharma_ops.postgres.connection import Target  # noqa: E402
-from pharma_ops.sealing import signing  # noqa: E402
+from pharma_ops import config
+from pharma_ops.log import Log
+from pharma_ops.postgres.connection import Target
+from pharma_ops.sealing import signing
 
 BACKUP_ROLE = "pharma_backup"
 BACKUP_PASSWORD = "only:for\\tests"

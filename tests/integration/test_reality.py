@@ -11,14 +11,14 @@ from pathlib import Path
 import manual
 import pytest
 from cluster import Cluster
-from conftest import MakeConfig, superuser
 
+from conftest import MakeConfig, superuser
 from pharma_ops.backup.create import create_backup
 from pharma_ops.backup.manifest import Manifest
 from pharma_ops.backup.verify import verify_set
 from pharma_ops.log import Log
-from pharma_ops.postgres.content import Content, Difference, compare, hash_table, read_content
 from pharma_ops.postgres.connection import connect
+from pharma_ops.postgres.content import Content, Difference, compare, hash_table, read_content
 from pharma_ops.progress import Silent
 from pharma_ops.store.open import open_store
 
