@@ -35,8 +35,16 @@ def pharmacy(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cli:
     cli = make_cli(cluster, cluster.new_database("pharmacy"), home)
     cli.json("migrate")
     cli.json("demo-data", "--sales", "300", "--seed", "7")
-    for username, role in (("ana", "manager"), ("bia", "cashier"), ("caio", "admin")):
-        cli.json("create-user", "--username", username, "--role", role, "--password-stdin", stdin=PASSWORD)
+    cli.json("create-user", "--username", "ana", "--role", "manager", "--password-stdin", stdin=PASSWORD)
+    with psycopg.connect(cluster.url("postgres", "pharmacy"), autocommit=True) as connection:
+        connection.execute(
+            """
+            insert into pharmacy.users (store_id, username, full_name, role, password_hash)
+            select store_id, other, other, new_role::pharmacy.user_role, password_hash
+              from pharmacy.users, (values ('bia', 'cashier'), ('caio', 'admin')) as more (other, new_role)
+             where username = 'ana'
+            """
+        )
     return cli
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import jsonschema
@@ -20,7 +21,7 @@ import pytest
 from backend_harness import PASSWORD, Cli, Cluster, Service, eventually, make_cli, start_service
 from fastapi import FastAPI
 
-from pharma_backend import log, problems
+from pharma_backend import app, log, problems, release, settings
 from pharma_backend.middleware import RequestMiddleware
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs/schemas"
@@ -143,6 +144,44 @@ def test_metrics_are_not_for_everybody(service: Service) -> None:
         assert service.client.get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("peer", "status"), [("127.0.0.1", 200), ("::1", 200), ("10.0.0.9", 403), ("x", 403)]
+)
+def test_who_may_scrape(peer: str, status: int) -> None:
+    assert ask(settings.Settings(), "/metrics", peer) == status
+
+
+def ask(chosen: settings.Settings, path: str, peer: str = "127.0.0.1") -> int:
+    """The status that the application gives, without a server or a database."""
+    secrets = {"DATABASE_URL": "host=/nonexistent", "JWT_SECRET": "j" * 32, "REFRESH_SECRET": "r" * 32}
+
+    async def get() -> int:
+        wrapped = app.create(app.services(chosen, release.identify(), secrets))
+        transport = httpx.ASGITransport(wrapped, client=(peer, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            return (await client.get(path)).status_code
+
+    return asyncio.run(get())
+
+
+def test_a_database_that_is_busy_is_not_an_internal_error(pharmacy: Cli, tmp_path: Path) -> None:
+    running = start_service(pharmacy, tmp_path, PHARMA_LOCK_TIMEOUT="0.2")
+    url = (pharmacy.credentials / "DATABASE_URL").read_text().strip().replace("pharma_app", "postgres")
+    try:
+        headers = running.headers("ana")
+        with psycopg.connect(url) as blocker:
+            blocker.execute("lock table pharmacy.products in access exclusive mode")
+            reply = running.client.get("/products?limit=1", headers=headers)
+            blocker.rollback()
+        assert (reply.status_code, reply.json()["code"]) == (503, "DB_BUSY")
+        line = running.line(reply.headers["x-request-id"])
+        assert line["level"] == "error"
+        assert "55P03" in line["error"]["cause"]
+        assert running.client.get("/products?limit=1", headers=headers).status_code == 200
+    finally:
+        running.stop()
+
+
 def test_probes_add_no_query(service: Service, sql: psycopg.Connection) -> None:
     before = time.monotonic()
     count = 0
@@ -156,20 +195,10 @@ def test_probes_add_no_query(service: Service, sql: psycopg.Connection) -> None:
     assert row == (1,)
 
 
-def test_documentation_is_off_in_production(cluster: Cluster, tmp_path: Path, pharmacy: Cli) -> None:
-    home = tmp_path / "prod"
-    home.mkdir()
-    assert start_and_ask(pharmacy, home, "/openapi.json", PHARMA_ENV="prod") == 404
-    home = tmp_path / "lab"
-    home.mkdir()
-    assert start_and_ask(pharmacy, home, "/openapi.json", PHARMA_ENV="lab") == 200
-
-
-def start_and_ask(cli: Cli, home: Path, path: str, **extra: str) -> int:
-    running = start_service(cli, home, **extra)
-    status = running.client.get(path).status_code
-    assert running.stop() == 0
-    return status
+@pytest.mark.parametrize(("env", "status"), [("prod", 404), ("staging", 200), ("lab", 200)])
+def test_documentation_is_off_in_production(env: Literal["prod", "staging", "lab"], status: int) -> None:
+    assert ask(settings.Settings(env=env), "/openapi.json") == status
+    assert ask(settings.Settings(env=env), "/docs") == status
 
 
 def test_systemd_is_told_and_a_stop_drains(pharmacy: Cli, tmp_path: Path) -> None:

@@ -21,14 +21,34 @@ Row = DictRow
 Connection = psycopg.AsyncConnection[DictRow]
 
 
-def unreachable() -> Problem:
-    """The answer while the database cannot be used."""
+# SQLSTATE of what another try may well get through: deadlock, serialization, lock and statement timeouts.
+_BUSY = frozenset({"40001", "40P01", "55P03", "57014"})
+
+
+def unreachable(*, committing: bool = False) -> Problem:
+    """The answer while the database cannot be used.
+
+    :param committing: the connection was lost when the transaction was to be committed.
+    """
     return Problem(
         "DB_UNREACHABLE",
         503,
         "The database cannot be reached",
-        "Nothing was changed; try again.",
+        "It is not known whether the change was kept: look before trying again."
+        if committing
+        else "Nothing was changed; try again.",
         headers={"Retry-After": "2"},
+    )
+
+
+def busy() -> Problem:
+    """The answer when the database gave up waiting."""
+    return Problem(
+        "DB_BUSY",
+        503,
+        "The database is busy",
+        "Nothing was changed; try again.",
+        headers={"Retry-After": "1"},
     )
 
 
@@ -114,20 +134,24 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """A transaction: committed at the end of the block, rolled back when it raises.
 
-        :raises Problem: ``DB_UNREACHABLE``.
+        :raises Problem: ``DB_UNREACHABLE`` or ``DB_BUSY``.
         """
         connection = await self._begin()
+        committing = False
         try:
             try:
                 yield Transaction(connection)
+                committing = True
                 await self._end(connection, "commit")
             except BaseException:
                 await self._roll_back(connection)
                 raise
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             metrics.DB_ERRORS.labels(_kind(error)).inc()
+            if error.sqlstate in _BUSY:
+                raise busy() from error
             if _is_unreachable(error, connection):
-                raise unreachable() from error
+                raise unreachable(committing=committing) from error
             raise
         finally:
             await self.pool.putconn(connection)
