@@ -106,7 +106,7 @@ def verify_artefacts(drill: Drill, report: Report) -> None:
     signer = signing.verify(trusted_signers(drill), backup.manifest_bytes, signature)
     report.check("manifest signed by a trusted key", True, "one of the trusted signers", f"key {signer}")
     report.facts["signer"] = signer
-    if all(check.verdict == "passed" for check in report.checks):
+    if report.verdict == "passed":
         report.summary = f"All objects are as the manifest says; it was signed by {signer}."
 
 
@@ -115,6 +115,8 @@ def decrypt(drill: Drill, report: Report) -> None:
     backup = needed(drill.backup)
     drill.dump = _decrypt(drill, report, backup.manifest.object(DUMP_NAME))
     drill.globals_sql = _decrypt(drill, report, backup.manifest.object(GLOBALS_NAME))
+    if report.verdict == "passed":
+        report.summary = "Dump and globals are what was encrypted on the source."
 
 
 def _decrypt(drill: Drill, report: Report, entry: ObjectEntry) -> Path:

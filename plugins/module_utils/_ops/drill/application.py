@@ -22,7 +22,7 @@ from ..journey import spec
 from ..postgres.cluster import own_directory
 from ..postgres.connection import connect
 from . import isolation
-from .context import Application, Drill, needed
+from .context import Application, Drill, Release, needed
 from .isolation import Sandbox
 from .runner import Report
 
@@ -32,10 +32,10 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 def app_start(drill: Drill, report: Report) -> None:
-    """Start the release in a unit without network and wait until it says that it is ready.
+    """Start the release in a unit without network, create a user, and wait until it says that it is ready.
 
     :raises OpsError: ``APPLICATION_NOT_CONFIGURED``, ``RELEASE_UNKNOWN``, ``ISOLATION_UNAVAILABLE``,
-        ``APPLICATION_DID_NOT_START``, ``APPLICATION_NOT_READY``.
+        ``APPLICATION_DID_NOT_START``, ``APPLICATION_NOT_READY``, ``USER_NOT_CREATED``.
     """
     release, settings = drill.release, drill.settings.application
     if settings is None or not settings.start:
@@ -60,7 +60,12 @@ def app_start(drill: Drill, report: Report) -> None:
     socket = sandbox.writable / "app.sock"
     names = {"release": str(release.directory), "socket": str(socket)}
     unit = isolation.start(sandbox, "app", fill(settings.start, names))
-    drill.application = Application(unit, socket, sandbox)
+    username, password = f"drill-{secrets.token_hex(4)}", secrets.token_urlsafe(24)
+    drill.application = Application(unit, socket, sandbox, username, password)
+    if settings.create_user:
+        # While the release starts.
+        _create_user(drill.application, release, settings)
+        report.check("user created by the release's own command", True, "exit status 0", "exit status 0")
     reply = _wait_until_ready(unit, socket, settings, sandbox.log)
     report.check(f"GET {settings.health_path}", True, "200", "200")
     _check_isolation(report, unit)
@@ -175,38 +180,44 @@ def _check_isolation(report: Report, unit: str) -> None:
     seen = isolation.interfaces(pid)
     report.check("no network: interfaces of the release", seen == ["lo"], "lo", ", ".join(seen) or "none")
     shared = isolation.shares_our_network(pid)
+    words = {True: "the host's", False: "its own", None: "cannot be told"}[shared]
     report.check(
-        "no network: namespace of the release", not shared, "its own", "the host's" if shared else "its own"
+        "no network: namespace of the release", None if shared is None else not shared, "its own", words
+    )
+
+
+def _create_user(application: Application, release: Release, settings: DrillApplication) -> None:
+    names = {"release": str(release.directory), "username": application.username}
+    isolation.run(
+        application.sandbox,
+        "create-user",
+        fill(settings.create_user, names),
+        stdin=f"{application.password}\n".encode(),
+        code="USER_NOT_CREATED",
+        action="Run the release's command that creates a user by hand on a restored copy.",
     )
 
 
 def journey(drill: Drill, report: Report) -> None:
-    """Create a user with the release's own command, then walk the journey as that user.
+    """Walk the journey as the user whom the release's own command has created.
 
-    :raises OpsError: ``JOURNEY_MISSING``, ``JOURNEY_INVALID``, ``USER_NOT_CREATED``.
+    :raises OpsError: ``JOURNEY_MISSING``, ``JOURNEY_INVALID``.
     """
     application = needed(drill.application)
-    settings = needed(drill.settings.application)
     if drill.settings.journey_file is None:
         raise OpsError("JOURNEY_MISSING", "No journey is configured.", "Set drill.journey_file.")
     plan = spec.load(drill.settings.journey_file)
-    username, password = f"drill-{secrets.token_hex(4)}", secrets.token_urlsafe(24)
-    if settings.create_user:
-        names = {"release": str(needed(drill.release).directory), "username": username}
-        isolation.run(
-            application.sandbox,
-            "create-user",
-            fill(settings.create_user, names),
-            stdin=f"{password}\n".encode(),
-            code="USER_NOT_CREATED",
-            action="Run the release's command that creates a user by hand on a restored copy.",
-        )
+    given = {
+        "username": application.username,
+        "password": application.password,
+        "run_id": drill.drill_id,
+    }
     with connect(needed(drill.cluster).target(drill.dbname)) as connection:
         outcome = journey_run.run(
             plan,
             base_url=_BASE_URL,
             socket=application.socket,
-            given={"username": username, "password": password, "run_id": drill.drill_id},
+            given=given,
             connection=connection,
             on_step=lambda _name, done, total: drill.progress.advanced("journey", done, total, "steps"),
         )

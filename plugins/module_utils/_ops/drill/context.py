@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,11 +53,13 @@ class Release:
 
 @dataclass(frozen=True)
 class Application:
-    """The release that runs on the restored copy."""
+    """The release that runs on the restored copy, and the user who was created in it."""
 
     unit: str
     socket: Path
     sandbox: Sandbox
+    username: str
+    password: str = field(repr=False)
 
 
 @dataclass(kw_only=True)

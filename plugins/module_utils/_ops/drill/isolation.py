@@ -71,7 +71,8 @@ class Sandbox:
             *(f"BindReadOnlyPaths={path}" for path in self.readable),
             f"WorkingDirectory={self.writable}",
             f"RuntimeMaxSec={self.max_seconds}",
-            "TimeoutStopSec=5",
+            # Nothing of the copy is kept, so there is nothing that a graceful stop could save.
+            "KillSignal=SIGKILL",
             *(f"LoadCredential={name}:{path}" for name, path in self.credentials.items()),
         ]
         return [
@@ -168,9 +169,20 @@ def interfaces(pid: int) -> list[str]:
     return sorted(line.split(":")[0].strip() for line in lines)
 
 
-def shares_our_network(pid: int) -> bool:
-    """Whether a process is in the same network namespace as this one."""
-    return Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+def shares_our_network(pid: int) -> bool | None:
+    """Whether a process is in the same network namespace as this one; None: it cannot be told."""
+    try:
+        return Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink()
+    except PermissionError:
+        # Root in a container may not read that link. Each namespace lists its own unix sockets.
+        theirs, ours = _unix_sockets(str(pid)), _unix_sockets("self")
+        return bool(theirs & ours) if theirs and ours else None
+
+
+def _unix_sockets(process_id: str) -> set[str]:
+    """Inodes of the unix sockets in a process's network namespace."""
+    lines = Path(f"/proc/{process_id}/net/unix").read_text(errors="replace").splitlines()[1:]
+    return {line.split()[6] for line in lines}
 
 
 def _require() -> None:

@@ -102,7 +102,7 @@ def integrity(drill: Drill, report: Report) -> None:
         report.check("constraints not validated", not beyond, expected, ", ".join(unproven) or "none")
     report.check("invalid indexes", not invalid, "none", ", ".join(invalid) or "none")
     report.facts["constraints"] = constraints
-    if not report.summary and all(check.verdict == "passed" for check in report.checks):
+    if report.verdict == "passed":
         report.summary = f"Heap and indexes are sound, {constraints} constraints hold."
 
 
