@@ -9,4 +9,5 @@ import sys
 
 from .main import main
 
-raise SystemExit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

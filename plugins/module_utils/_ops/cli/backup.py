@@ -54,7 +54,7 @@ def _add(
     return parser
 
 
-def create(session: Session, _: argparse.Namespace) -> ExitCode:
+def create(session: Session, _arguments: argparse.Namespace) -> ExitCode:
     """Make a backup."""
     result = create_backup(session.config, session.log, session.progress)
     lines = [

@@ -97,7 +97,7 @@ def _locale(drill: Drill, report: Report) -> None:
 
 def _canonical(locale: str) -> str:
     """``pt_BR.UTF-8`` and ``pt_BR.utf8`` are one locale."""
-    name, _, codeset = locale.partition(".")
+    name, _dot, codeset = locale.partition(".")
     return f"{name}.{codeset.lower().replace('-', '')}" if codeset else name
 
 

@@ -157,8 +157,8 @@ class _Builder:
             until = proven.newest_change_at if proven else None
         if until is None:
             return Tile(label=label, value="—", note=self.words["nothing_proven"], kind=self._alarm)
-        date, _, rest = self.format.local(until).partition(" ")
-        clock, _, zone = rest.partition(" ")
+        date, _space, rest = self.format.local(until).partition(" ")
+        clock, _space, zone = rest.partition(" ")
         return Tile(label=label, value=f"{date} {clock}", note=" · ".join(x for x in (zone, basis) if x))
 
     @property

@@ -140,7 +140,7 @@ def _step(data: Any, where: str) -> Step:
     if not path.startswith("/"):
         raise _invalid(f"{where}.request.path must begin with /")
     status = expect["status"]
-    if type(status) is not int or not 100 <= status <= 599:
+    if not isinstance(status, int) or isinstance(status, bool) or not 100 <= status <= 599:
         raise _invalid(f"{where}.expect.status must be a number from 100 to 599")
     capture = _texts(step.get("capture", {}), f"{where}.capture")
     for variable, expression in capture.items():

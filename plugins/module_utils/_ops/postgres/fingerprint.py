@@ -252,7 +252,7 @@ def run(
         )
     with ThreadPoolExecutor(max_workers=sessions, thread_name_prefix="fingerprint") as pool:
         try:
-            futures = [pool.submit(work.session, target, snapshot_id) for _ in range(sessions)]
+            futures = [pool.submit(work.session, target, snapshot_id) for _number in range(sessions)]
             done, waiting = wait(futures, _LOOK_SECONDS, FIRST_EXCEPTION)
             while waiting and not any(future.exception() for future in done):
                 if abandoned is not None and abandoned.is_set():

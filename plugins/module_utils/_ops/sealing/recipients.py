@@ -99,7 +99,7 @@ def _check_ssh(words: list[str]) -> None:
 
 
 def _check_age(text: str) -> None:
-    prefix, _, data = text.rpartition("1")
+    prefix, _separator, data = text.rpartition("1")
     if prefix != "age":
         raise ValueError("only age1… (X25519) recipients are known here, not plugins'")
     try:

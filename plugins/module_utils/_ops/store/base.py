@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +21,13 @@ from ..files import sync_directory
 
 DEFAULT_LIMIT_BYTES = 64 << 20
 
-Advance = Callable[[int, int | None], None]
-"""Called with the bytes done so far and the bytes in all (None: unknown)."""
+
+class Advance(Protocol):
+    """Called with the bytes done so far and the bytes in all (None: unknown)."""
+
+    def __call__(self, done: int, total: int | None, /) -> None:
+        """Take note."""
+
 
 _KEY = re.compile(r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
 

@@ -105,7 +105,7 @@ class LocalStore:
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
         start = self.root / prefix.rpartition("/")[0]
-        for directory, _, names in os.walk(start):
+        for directory, _directories, names in os.walk(start):
             for name in names:
                 path = Path(directory) / name
                 key = path.relative_to(self.root).as_posix()

@@ -130,7 +130,7 @@ class Upload:
         while self._running and (
             len(self._running) >= THREADS or sum(self._running.values()) + 2 * wanted > BUDGET_BYTES
         ):
-            finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            finished, _waiting = wait(self._running, return_when=FIRST_COMPLETED)
             for future in finished:
                 del self._running[future]
                 self._done.append(future.result())
