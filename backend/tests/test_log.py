@@ -170,3 +170,18 @@ def test_an_expected_problem_has_no_stack() -> None:
         "warn", "request_completed", _COMPLETED | {"status": 409}, Problem("SALE_ALREADY_PAID", 409, "Paid")
     )
     assert line["error"] == {"code": "SALE_ALREADY_PAID", "type": "Problem", "message": "Paid"}
+
+
+def test_every_code_is_documented() -> None:
+    codes = {
+        str(node.args[0].value)
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("CommandError", "Problem", "_unauthorized")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert len(codes) > 30
+    page = (ROOT / "docs/backend.md").read_text()
+    assert sorted(code for code in codes if f"`{code}`" not in page) == []
