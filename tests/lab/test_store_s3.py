@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The store's client against a real S3 gateway with Object Lock and three identities."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pharma_ops import config
+from pharma_ops.errors import OpsError
+from pharma_ops.store.base import ObjectStore
+from pharma_ops.store.open import open_store
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BUCKET = "pharma-backups"
+MIB = 1 << 20
+Open = Callable[..., ObjectStore]
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def open_as(
+    tmp_path: Path, state_dir: Path, lab_secrets: dict[str, str], s3_endpoint: str, prefix: str
+) -> Open:
+    """Gives the store as `writer` or `reader` see it; keywords replace keys of its section."""
+
+    def connect(user: str, secret_key: str | None = None, **changes: object) -> ObjectStore:
+        credentials = tmp_path / f"{user}.toml"
+        secret = secret_key or lab_secrets[f"s3_{user}_secret_key"]
+        access = lab_secrets[f"s3_{user}_access_key"]
+        credentials.write_text(f'access_key = "{access}"\nsecret_key = "{secret}"\n')
+        section: dict[str, object] = {
+            "type": "s3",
+            "endpoint": s3_endpoint,
+            "bucket": BUCKET,
+            "prefix": prefix,
+            "addressing_style": "path",
+            "ca_file": state_dir / "pki" / "ca.crt",
+            "credentials_file": credentials,
+        }
+        return open_store(config.Store(**(section | changes)))  # type: ignore[arg-type]
+
+    return connect
+
+
+def blocks(count: int) -> Iterator[bytes]:
+    """A MiB of its own for each number, cheap to make again."""
+    for number in range(count):
+        yield hashlib.sha256(str(number).encode()).digest() * (MIB // 32)
+
+
+def unfinished(admin: S3Client, prefix: str) -> list[str]:
+    answer = admin.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
+    return [upload["Key"] for upload in answer.get("Uploads", [])]
+
+
+def test_a_large_stream_comes_back_as_it_was(open_as: Open, tmp_path: Path, prefix: str) -> None:
+    count = 50
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.monotonic()
+    stored = open_as("writer").put_stream("db/one/dump.age", blocks(count))
+    seconds = time.monotonic() - began
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
+    print(f"upload {count / seconds:.0f} MiB/s, peak memory grew by {grown:.0f} MiB")
+    digest = hashlib.sha256(b"".join(blocks(count))).hexdigest()
+    assert (stored.bytes, stored.sha256) == (count * MIB, digest)
+    assert stored.etag.endswith("-4"), "50 MiB are 4 parts of 16 MiB"
+    seen: list[int] = []
+    reader = open_as("reader")
+    reader.get_file("db/one/dump.age", tmp_path / "back", lambda done, total: seen.append(done))
+    assert hashlib.sha256((tmp_path / "back").read_bytes()).hexdigest() == digest
+    assert seen[-1] == count * MIB
+    info = next(iter(reader.list("db/one/")))
+    assert (info.key, info.bytes) == ("db/one/dump.age", count * MIB)
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 * MIB - 1, 16 * MIB, 16 * MIB + 1])
+def test_every_size_comes_back(open_as: Open, tmp_path: Path, size: int) -> None:
+    data = os.urandom(1024) * (size // 1024 + 1)
+    stored = open_as("writer").put_stream("db/x", iter((data[:size],)))
+    assert (stored.bytes, stored.sha256) == (size, hashlib.sha256(data[:size]).hexdigest())
+    open_as("reader").get_file("db/x", tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == data[:size]
+
+
+@pytest.mark.parametrize("after", [1, 20, 49])
+def test_a_failing_producer_leaves_nothing(
+    open_as: Open, s3_as: Callable[..., S3Client], prefix: str, after: int
+) -> None:
+    def broken() -> Iterator[bytes]:
+        yield from blocks(after)
+        raise RuntimeError("the dump died")
+
+    with pytest.raises(RuntimeError, match="the dump died") as caught:
+        open_as("writer").put_stream("db/x", broken())
+    assert not getattr(caught.value, "__notes__", [])
+    assert list(open_as("reader").list()) == []
+    assert unfinished(s3_as("admin"), prefix) == []
+
+
+def test_an_interruption_leaves_nothing(open_as: Open, s3_as: Callable[..., S3Client], prefix: str) -> None:
+    def interrupted() -> Iterator[bytes]:
+        yield from blocks(40)
+        assert unfinished(s3_as("admin"), prefix) == [f"{prefix}/db/x"]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_as("writer").put_stream("db/x", interrupted())
+    assert unfinished(s3_as("admin"), prefix) == []
+
+
+def test_the_writer_can_only_put(open_as: Open, tmp_path: Path) -> None:
+    writer = open_as("writer")
+    writer.check()
+    writer.put_bytes("db/x", b"x")
+    for call in (
+        lambda: writer.get_bytes("db/x"),
+        lambda: writer.get_file("db/x", tmp_path / "x"),
+        lambda: list(writer.list()),
+    ):
+        with pytest.raises(OpsError) as caught:
+            call()
+        assert caught.value.code == "STORE_ACCESS_DENIED"
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_reader_cannot_put(open_as: Open) -> None:
+    reader = open_as("reader")
+    reader.check()
+    for call in (
+        lambda: reader.put_bytes("db/x", b"x"),
+        lambda: reader.put_stream("db/x", blocks(17)),
+    ):
+        with pytest.raises(OpsError) as caught:
+            call()
+        assert caught.value.code == "STORE_ACCESS_DENIED"
+
+
+def test_a_missing_object_is_named(open_as: Open, tmp_path: Path) -> None:
+    reader = open_as("reader")
+    for call in (lambda: reader.get_bytes("db/none"), lambda: reader.get_file("db/none", tmp_path / "x")):
+        with pytest.raises(OpsError, match="db/none") as caught:
+            call()
+        assert caught.value.code == "STORE_OBJECT_MISSING"
+    assert list(tmp_path.glob("*x*")) == []
+
+
+def test_too_much_is_refused(open_as: Open) -> None:
+    open_as("writer").put_bytes("db/x", b"12345")
+    assert open_as("reader").get_bytes("db/x", limit=5) == b"12345"
+    with pytest.raises(OpsError) as caught:
+        open_as("reader").get_bytes("db/x", limit=4)
+    assert caught.value.code == "STORE_OBJECT_TOO_LARGE"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"endpoint": "https://127.0.0.1:9"}, "STORE_UNREACHABLE"),
+        ({"endpoint": "https://no-such-host.invalid:7443"}, "STORE_UNREACHABLE"),
+        ({"endpoint": "nonsense"}, "CONFIG_INVALID"),
+        ({"bucket": "no-such-bucket-here"}, "STORE_BUCKET_MISSING"),
+        ({"ca_file": None}, "STORE_TLS_FAILED"),
+        ({"secret_key": "wrong-secret"}, "STORE_ACCESS_DENIED"),
+        ({"credentials_file": Path("/nonexistent.toml")}, "STORE_CREDENTIALS_INVALID"),
+    ],
+)
+def test_what_is_wrong_is_named(open_as: Open, changes: dict[str, object], code: str) -> None:
+    with pytest.raises(OpsError) as caught:
+        open_as("reader", **changes).check()
+    assert caught.value.code == code
+    assert caught.value.action
+    with pytest.raises(OpsError) as caught:
+        open_as("writer", **changes).put_bytes("db/x", b"x")
+    assert caught.value.code == code
+
+
+def test_lists_across_pages(open_as: Open) -> None:
+    writer = open_as("writer")
+    keys = [f"db/{number:04d}" for number in range(1005)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: writer.put_bytes(key, b""), keys))
+    found = [info.key for info in open_as("reader").list("db/")]
+    assert found == keys
