@@ -86,6 +86,18 @@ def test_each_change_of_release_is_recorded(empty: Cli) -> None:
     assert rows == [("1.2.3",), ("1.2.4",), ("1.2.3",)]
 
 
+def test_a_database_that_is_not_utf8_is_refused(cluster: Cluster, empty: Cli) -> None:
+    with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
+        connection.execute(
+            "create database ascii_only owner pharma_owner template template0"
+            " encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'"
+        )
+    (empty.credentials / "MIGRATION_DATABASE_URL").write_text(cluster.url("pharma_migrator", "ascii_only"))
+    done = empty.run("migrate", check=2)
+    assert "DB_ENCODING_WRONG" in done.stderr
+    assert "SQL_ASCII" in done.stderr
+
+
 def test_a_database_without_the_roles_says_who_makes_them(cluster: Cluster, empty: Cli) -> None:
     done = empty.run("migrate", check=2, CREDENTIALS_DIRECTORY="", MIGRATION_DATABASE_URL=_app(empty))
     assert "DB_ROLE_MISSING" in done.stderr

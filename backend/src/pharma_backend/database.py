@@ -118,6 +118,7 @@ class Database:
                 "autocommit": True,
                 "row_factory": dict_row,
                 "application_name": log.SERVICE,
+                "client_encoding": "UTF8",
                 "connect_timeout": settings.connect_timeout,
             },
         )

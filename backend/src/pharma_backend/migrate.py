@@ -106,10 +106,12 @@ def pending(migrations: Iterable[Migration], applied: Mapping[int, str]) -> list
 def run(url: str, release: Release, migrations: list[Migration] | None = None) -> dict[str, Any]:
     """Apply what is pending and record the release; what was done.
 
-    :raises CommandError: the database cannot be reached, roles are missing, a migration was altered or fails.
+    :raises CommandError: the database cannot be reached or is not UTF8, a role is missing, a migration
+        was altered or fails.
     """
     migrations = packaged() if migrations is None else migrations
     with connect(url) as connection:
+        _require_utf8(connection)
         _become_owner(connection)
         _lock(connection)
         with connection.transaction():
@@ -142,7 +144,11 @@ def connect(url: str) -> psycopg.Connection:
     """
     try:
         return psycopg.connect(
-            url, autocommit=True, connect_timeout=10, application_name="pharma-backend-admin"
+            url,
+            autocommit=True,
+            connect_timeout=10,
+            application_name="pharma-backend-admin",
+            client_encoding="UTF8",
         )
     except psycopg.Error as error:
         raise CommandError(
@@ -150,6 +156,17 @@ def connect(url: str) -> psycopg.Connection:
             f"The database cannot be reached: {' '.join(str(error).split())}.",
             "Check that PostgreSQL runs and that the URL's host, user and password are right.",
         ) from None
+
+
+def _require_utf8(connection: psycopg.Connection) -> None:
+    """Names have accents: in another encoding (SQL_ASCII of a C locale) they would be kept as mere bytes."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise CommandError(
+            "DB_ENCODING_WRONG",
+            f"The database {connection.info.dbname} has the encoding {encoding}, not UTF8.",
+            "Create it again: create database … template template0 encoding 'UTF8'",
+        )
 
 
 def _become_owner(connection: psycopg.Connection) -> None:
