@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 LATEST = "latest"
 
+WORK_DIR = "/var/tmp"  # noqa: S108 - only to make a private directory in it
+"""Objects pass through here while they are checked; /tmp is often too small for a dump."""
+
 
 def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the group ``backup``."""
@@ -87,7 +90,7 @@ def verify(session: Session, arguments: argparse.Namespace) -> ExitCode:
     if backup_id == LATEST:
         backup_id = _newest(list_sets(store, database), store, database)
     signers = _signers(session, arguments.signers)
-    with tempfile.TemporaryDirectory(prefix="pharma-ops-") as work_dir:
+    with tempfile.TemporaryDirectory(prefix="pharma-ops-", dir=WORK_DIR) as work_dir:
         verified = verify_set(store, database, backup_id, signers, session.progress, Path(work_dir))
     session.result(
         verified.as_dict(),

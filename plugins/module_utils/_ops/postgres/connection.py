@@ -130,6 +130,8 @@ def connect(
             sslmode=target.sslmode,
             sslrootcert=str(target.sslrootcert) if target.sslrootcert else None,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            # The session that holds the snapshot is idle for as long as the dump takes.
+            keepalives_idle=60,
             application_name="pharma-ops",
             autocommit=True,
             prepare_threshold=None,
