@@ -7,7 +7,12 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# How long one example takes says more of the machine's load than of the code.
+hypothesis.settings.register_profile("checkout", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("checkout")
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "plugins" / "module_utils" / "_ops"
