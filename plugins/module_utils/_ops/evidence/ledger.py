@@ -77,9 +77,9 @@ def entry_of(record: DrillRecord, files: dict[str, str]) -> Entry:
         scope=record.scope,
         verdict=record.verdict,
         finished_at=clock.from_text(clock.to_text(record.finished_at)),
-        rto_seconds=_rounded(record.rto.seconds),
+        rto_seconds=record.rto.seconds,
         rto_objective_seconds=record.rto.objective_seconds,
-        rpo_seconds=_rounded(record.rpo.seconds),
+        rpo_seconds=record.rpo.seconds,
         rpo_objective_seconds=record.rpo.objective_seconds,
         newest_change_at=(
             clock.from_text(clock.to_text(record.newest_change_at)) if record.newest_change_at else None
@@ -231,10 +231,6 @@ def _check_types(entry: Entry) -> None:
         and all(isinstance(one, str) for one in words)
     ):
         raise TypeError("a value is of another type")
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
 
 
 def _broken(path: Path, number: int, reason: str) -> OpsError:

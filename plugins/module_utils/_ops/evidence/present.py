@@ -24,7 +24,7 @@ TABLE_DRILLS = 6
 NAMES = 2
 
 _ORDER = (Verdict.FAILED, Verdict.UNKNOWN, Verdict.NOT_RUN, Verdict.PASSED)
-_SIZES = {"bytes"}
+_SIZES = {"bytes", "freeBytes", "neededBytes"}
 _AGES = {"ageSeconds"}
 _ROWS = re.compile(r"\b(\d[\d,]*) rows\b")
 
@@ -292,9 +292,9 @@ class _Builder:
 
     def _name(self, name: str) -> str:
         """The name of a check; those of the comparison begin with the kind of the object."""
-        for kind, translated in self.texts.kinds.items():
-            if name.startswith(kind + " "):
-                return translated + name[len(kind) :]
+        for known, translated in self.texts.kinds.items():
+            if name == known or name.startswith((f"{known} ", f"{known}:")):
+                return translated + name[len(known) :]
         return name
 
     def _quantity(self, text: str) -> str:

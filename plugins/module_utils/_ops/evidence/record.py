@@ -62,15 +62,23 @@ class StageResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A measured time against its objective, both in seconds; None: it was not measured."""
+    """A measured time against its objective, both in seconds; None: it was not measured.
+
+    The time is kept in whole milliseconds, as it is written: what follows from it must be the same for
+    whoever reads the evidence.
+    """
 
     seconds: float | None
     objective_seconds: float
 
+    def __post_init__(self) -> None:
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", round(self.seconds, 3))
+
     @property
     def met(self) -> bool | None:
-        """Whether the measured time, in whole milliseconds as it is recorded, is within the objective."""
-        return None if self.seconds is None else round(self.seconds, 3) <= self.objective_seconds
+        """Whether the measured time is within the objective."""
+        return None if self.seconds is None else self.seconds <= self.objective_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +132,7 @@ class DrillRecord:
             return f"{stage.name}: {stage.error['message'] if stage.error else stage.summary}"
         for name, objective in (("RTO", self.rto), ("RPO", self.rpo)):
             if objective.met is False:
-                measured, wanted = f"{objective.seconds:.0f} s", f"{objective.objective_seconds:.0f} s"
+                measured, wanted = f"{objective.seconds:.1f} s", f"{objective.objective_seconds:g} s"
                 return f"{name} objective missed: {measured} of {wanted}."
         if self.verdict is Verdict.LIMITED:
             return "The dump file restores; without a manifest nothing shows that it equals its source."
@@ -207,8 +215,11 @@ def _plain(value: Any) -> Any:
 
 
 def _objective(objective: Objective) -> dict[str, Any]:
-    seconds = None if objective.seconds is None else round(objective.seconds, 3)
-    return {"seconds": seconds, "objectiveSeconds": objective.objective_seconds, "met": objective.met}
+    return {
+        "seconds": objective.seconds,
+        "objectiveSeconds": objective.objective_seconds,
+        "met": objective.met,
+    }
 
 
 def _stage(stage: StageResult) -> dict[str, Any]:

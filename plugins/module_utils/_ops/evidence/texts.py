@@ -42,7 +42,7 @@ class Texts:
     :ivar errors: a sentence by ``OpsError`` code; one that is not in it stays in English.
     :ivar error_actions: what to do, by the beginning of an error's code; goes before the stage's action.
     :ivar facts: the label of a fact by its key; one that is not in it is not shown.
-    :ivar kinds: what an object of the database is called, by the English word in a check's name.
+    :ivar kinds: the words that a check's name begins with, by their English form.
     """
 
     words: dict[str, str]

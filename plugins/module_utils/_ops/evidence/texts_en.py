@@ -281,6 +281,11 @@ FACTS = {
     "constraints": "constraints",
     "indexes": "indexes",
     "jobs": "jobs",
+    "differences": "differences",
+    "freeBytes": "free space",
+    "neededBytes": "space needed",
+    "serverMajor": "PostgreSQL",
+    "signer": "key",
 }
 
 TEXTS = Texts(

@@ -284,6 +284,11 @@ FACTS = {
     "constraints": "restrições",
     "indexes": "índices",
     "jobs": "processos",
+    "differences": "diferenças",
+    "freeBytes": "espaço livre",
+    "neededBytes": "espaço necessário",
+    "serverMajor": "PostgreSQL",
+    "signer": "chave",
 }
 
 KINDS = {
@@ -295,6 +300,22 @@ KINDS = {
     "role": "papel",
     "large objects": "objetos grandes",
     "encoding": "codificação",
+    "manifest signed by a trusted key": "manifesto assinado por chave confiável",
+    "newest change is not in the future": "última alteração não está no futuro",
+    "PostgreSQL of the source's version": "PostgreSQL na versão da origem",
+    "extensions can be installed": "extensões podem ser instaladas",
+    "locale of the source": "locale da origem",
+    "free disk for": "disco livre para",
+    "journey can be read": "a jornada pode ser lida",
+    "release as the manifest names it": "versão que o manifesto indica",
+    "release that answers": "versão que responde",
+    "pg_restore ended without an error": "pg_restore terminou sem erro",
+    "constraints not validated": "restrições não validadas",
+    "invalid indexes": "índices inválidos",
+    "amcheck of heap and indexes": "amcheck de tabelas e índices",
+    "no network": "sem rede",
+    "evidence directory": "diretório de evidências",
+    "evidence is signed": "evidência assinada",
 }
 
 TEXTS = Texts(
