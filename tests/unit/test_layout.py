@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -175,3 +176,33 @@ def test_a_play_from_elsewhere_resolves_roles_and_modules(
     )
     assert missing.returncode != 0
     assert "pharma.hardening.nowhere" in missing.stderr
+
+
+def used(root: Path, *directories: str) -> set[str]:
+    """Third-party collections whose modules or plugins are named in the YAML files of directories."""
+    name = re.compile(
+        r"\b((?:community\.[a-z]+|ansible\.(?:posix|utils)|containers\.podman|awx\.awx|amazon\.aws))\.[a-z_]+"
+    )
+    return {
+        found
+        for directory in directories
+        for path in (root / directory).rglob("*.yml")
+        for found in name.findall(path.read_text(encoding="utf-8"))
+    }
+
+
+def test_third_party_collections_are_named_where_they_are_needed(root: Path) -> None:
+    required = yaml.safe_load((root / "requirements.yml").read_text(encoding="utf-8"))["collections"]
+    galaxy = yaml.safe_load((root / "galaxy.yml").read_text(encoding="utf-8"))
+    assert set(galaxy["dependencies"]) == used(root, "roles", "playbooks")
+    assert {entry["name"] for entry in required} == used(root, "roles", "playbooks", "lab")
+
+
+def test_their_versions_are_those_that_the_tests_run_with(root: Path, tmp_path: Path) -> None:
+    required = yaml.safe_load((root / "requirements.yml").read_text(encoding="utf-8"))["collections"]
+    done = ansible("ansible-galaxy", "collection", "list", "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    installed = {
+        name: info["version"] for path in json.loads(done.stdout).values() for name, info in path.items()
+    }
+    assert {entry["name"]: str(entry["version"]) for entry in required}.items() <= installed.items()
