@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -276,12 +276,14 @@ def libpq_environment(target: Target) -> Iterator[tuple[dict[str, str], tuple[in
     }
     if target.sslrootcert:
         env["PGSSLROOTCERT"] = str(target.sslrootcert)
-    if target.password is None:
-        yield env, ()
-        return
-    escaped = target.password.replace("\\", "\\\\").replace(":", "\\:")
-    with secret_file(f"*:*:*:*:{escaped}\n".encode()) as (path, fd):
-        yield env | {"PGPASSFILE": str(path)}, (fd,)
+    fds: tuple[int, ...] = ()
+    with ExitStack() as stack:
+        if target.password is not None:
+            escaped = target.password.replace("\\", "\\\\").replace(":", "\\:")
+            path, fd = stack.enter_context(secret_file(f"*:*:*:*:{escaped}\n".encode()))
+            env["PGPASSFILE"] = str(path)
+            fds = (fd,)
+        yield env, fds
 
 
 def one_row(connection: Connection, query: LiteralString | bytes, *arguments: Any) -> tuple[Any, ...]:

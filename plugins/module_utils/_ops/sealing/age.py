@@ -179,10 +179,17 @@ def _write(stream: IO[bytes], chunk: bytes, target: Path) -> None:
 
 @contextlib.contextmanager
 def _identity_file(identity: Path | bytes) -> Iterator[tuple[Path, tuple[int, ...]]]:
-    if isinstance(identity, bytes):
-        with secret_file(identity) as (path, fd):
-            yield path, (fd,)
-        return
+    fds: tuple[int, ...] = ()
+    with contextlib.ExitStack() as stack:
+        if isinstance(identity, bytes):
+            path, fd = stack.enter_context(secret_file(identity))
+            fds = (fd,)
+        else:
+            path = _readable(identity)
+        yield path, fds
+
+
+def _readable(identity: Path) -> Path:
     try:
         identity.open("rb").close()
     except OSError as error:
@@ -191,7 +198,7 @@ def _identity_file(identity: Path | bytes) -> Iterator[tuple[Path, tuple[int, ..
             f"The decryption key {identity} cannot be read: {error.strerror}.",
             "Put the age identity of this host there, readable by the account that runs this.",
         ) from error
-    yield identity, ()
+    return identity
 
 
 def _decryption_error(child: Child, source: Path, identity: Path | bytes) -> OpsError:
