@@ -20,7 +20,9 @@ _HEADER = re.compile(r"^;\s+(?P<key>[^:]+): (?P<value>.*)$", re.MULTILINE)
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[a-z_\u0080-\uffff][\w$]*)'
 _ROLE_PLACES = (
     re.compile(rf"^ALTER .* OWNER TO ({_IDENTIFIER});$", re.MULTILINE),
-    re.compile(rf"^(?:GRANT|ALTER DEFAULT PRIVILEGES) .* TO ({_IDENTIFIER})(?: WITH GRANT OPTION)?;$", re.MULTILINE),
+    re.compile(
+        rf"^(?:GRANT|ALTER DEFAULT PRIVILEGES) .* TO ({_IDENTIFIER})(?: WITH GRANT OPTION)?;$", re.MULTILINE
+    ),
     re.compile(rf"^(?:REVOKE|ALTER DEFAULT PRIVILEGES) .* FROM ({_IDENTIFIER});$", re.MULTILINE),
     re.compile(rf"^ALTER DEFAULT PRIVILEGES FOR ROLE ({_IDENTIFIER}) ", re.MULTILINE),
     re.compile(rf"^SET SESSION AUTHORIZATION ({_IDENTIFIER});$", re.MULTILINE),

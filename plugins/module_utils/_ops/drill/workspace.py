@@ -107,7 +107,10 @@ def prepare_base(base: Path) -> None:
     :raises OpsError: ``WORK_DIR_UNUSABLE``.
     """
     try:
-        base.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not base.is_dir():
+            base.mkdir(parents=True)
+            # Whatever the umask is: the account of the server has to pass through.
+            base.chmod(0o755)
         if not os.access(base, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "Permission denied")
         owner = base.stat()
