@@ -13,9 +13,18 @@ scenario=${1:-}
 shift
 [[ $# -gt 0 ]] || set -- test
 
+# What the scenario's lab is made of; it stands beside the scenario.
+if [[ -e molecule/$scenario/lab.env ]]; then
+  set -a
+  # shellcheck source=/dev/null
+  source "molecule/$scenario/lab.env"
+  set +a
+fi
 lab/images.sh build "debian$LAB_DEBIAN:$LAB_IMAGE_STATE" s3
+lab/release.sh
 # A lab of its own beside the one that may be running. Molecule sweeps the directory above its ephemeral one.
 export LAB_NAME=$LAB_NAME-molecule LAB_PREFIX=${LAB_MOLECULE_PREFIX:-10.77.8}
 export LAB_STATE_DIR=$LAB_STATE_DIR/molecule
+export LAB_EVIDENCE_DIR=$LAB_STATE_DIR/evidence
 export MOLECULE_EPHEMERAL_DIRECTORY=$LAB_ROOT/.cache/molecule/$scenario/state
 exec molecule --base-config molecule/base.yml "$1" --scenario-name "$scenario" "${@:2}"
