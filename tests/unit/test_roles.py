@@ -21,8 +21,9 @@ def load(path: Path) -> Any:
 
 def options(root: Path, role: str) -> dict[str, Any]:
     """The options that a role's argument_specs document."""
-    specs: dict[str, Any] = load(root / "roles" / role / "meta/argument_specs.yml")
-    return specs["argument_specs"]["main"]["options"]
+    specs = load(root / "roles" / role / "meta/argument_specs.yml")
+    found: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+    return found
 
 
 def differences(documented: dict[str, Any], defaults: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
