@@ -18,7 +18,22 @@ from testinfra.host import Host  # type: ignore[import-untyped]
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-STAGES = ["select", "preflight", "fetch", "verify_artefacts", "decrypt", "provision", "restore", "compare", "integrity", "negative_control", "app_start", "journey", "teardown", "evidence"]
+STAGES = [
+    "select",
+    "preflight",
+    "fetch",
+    "verify_artefacts",
+    "decrypt",
+    "provision",
+    "restore",
+    "compare",
+    "integrity",
+    "negative_control",
+    "app_start",
+    "journey",
+    "teardown",
+    "evidence",
+]
 BUCKET = "pharma-backups"
 
 
