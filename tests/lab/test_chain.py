@@ -208,4 +208,4 @@ def test_a_pattern_that_matches_nothing_is_an_error(root: Path, playbook: str, l
         check=False,
     )
     assert result.returncode != 0
-    assert "--limit" in result.stdout
+    assert "(--limit)" in result.stdout + result.stderr
