@@ -35,7 +35,7 @@ HARMLESS = re.compile(
 )
 # Words of examples and of tests that something is redacted; c2lnbmF0dXJl is base64 of "signature".
 EXAMPLE = re.compile(
-    r"example|changeme|redacted|hunter2|c2lnbmF0dXJl|\*\*\*|^x+$|^\.+$|…|planted", re.IGNORECASE
+    r"example|changeme|redacted|^password$|hunter2|c2lnbmF0dXJl|\*\*\*|^x+$|^\.+$|…|planted", re.IGNORECASE
 )
 
 
