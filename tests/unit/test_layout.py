@@ -103,7 +103,7 @@ def test_the_tarball_holds_the_collection_and_nothing_else(root: Path, tarball: 
     assert {"plugins", "roles", "meta", "playbooks", "README.md", "COPYING"} <= {
         n.partition("/")[0] for n in names
     }
-    assert not [name for name in names if "__pycache__" in name or name.startswith("playbooks/collections")]
+    assert not [name for name in names if "cache" in name or name.startswith("playbooks/collections")]
     galaxy = yaml.safe_load((root / "galaxy.yml").read_text(encoding="utf-8"))
     assert (info["namespace"], info["name"], info["version"]) == ("pharma", "hardening", galaxy["version"])
     assert info["license"] == ["GPL-3.0-or-later"]
