@@ -108,6 +108,10 @@ INSERT INTO archive.big SELECT i, repeat(md5(i::text), 1 + i % 300) FROM generat
 CREATE VIEW pharmacy.open_sales WITH (security_barrier) AS SELECT id, total, note FROM pharmacy.sales WHERE status = 'aberta';
 CREATE RULE open_sales_delete AS ON DELETE TO pharmacy.open_sales DO INSTEAD UPDATE pharmacy.sales SET status = 'cancelada' WHERE id = OLD.id;
 CREATE VIEW archive.kinds AS SELECT * FROM pharmacy.sales WHERE kind IN ('balcao', 'entrega');
+-- The server prints BETWEEN before AND in one way, and in another after it has read that.
+ALTER TABLE pharmacy.sales ADD CHECK (id BETWEEN 0 AND 1000000000 AND kind <> '');
+CREATE INDEX sales_between ON pharmacy.sales (id) WHERE id BETWEEN 5 AND 50 AND kind <> 'x';
+CREATE VIEW archive.some_sales AS SELECT id FROM pharmacy.sales WHERE id BETWEEN 5 AND 50 AND kind <> 'x' OR id = 3;
 CREATE MATERIALIZED VIEW pharmacy.daily AS SELECT sold_at::date AS day, count(*) AS n, sum(total) AS total FROM pharmacy.sales GROUP BY 1;
 CREATE UNIQUE INDEX ON pharmacy.daily (day);
 CREATE MATERIALIZED VIEW pharmacy.stale AS SELECT count(*) AS n FROM archive.person;

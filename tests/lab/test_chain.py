@@ -76,22 +76,17 @@ def test_the_evidence_is_about_the_stored_manifest_and_the_installed_release(
 
 
 def test_evidence_verifies_offline_with_the_public_key(
-    evidence: Path, lab_secrets: dict[str, str], tmp_path: Path, root: Path
+    evidence: Path, lab_secrets: dict[str, str], tmp_path: Path, engine_path: Path
 ) -> None:
     """The controller, which has no key but the public one, finds the evidence genuine; altered, it does not."""
     key = tmp_path / "evidence.pub"
     key.write_text(lab_secrets["evidence_signing_public_key"])
 
     def verify(directory: Path) -> subprocess.CompletedProcess[str]:
-        package = tmp_path / "lib"
-        package.mkdir(exist_ok=True)
-        link = package / "pharma_ops"
-        if not link.exists():
-            link.symlink_to(root / "plugins/module_utils/_ops")
         words = [sys.executable, "-m", "pharma_ops.cli", "evidence", "verify", str(directory)]
         return subprocess.run(
             [*words, "--public-key", str(key)],
-            env={"PYTHONPATH": str(package), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+            env={"PYTHONPATH": str(engine_path), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -209,3 +204,19 @@ def test_a_pattern_that_matches_nothing_is_an_error(root: Path, playbook: str, l
     )
     assert result.returncode != 0
     assert "(--limit)" in result.stdout + result.stderr
+
+
+def test_the_installed_tarball_does_the_same_from_elsewhere(
+    root: Path, installed: Path, tmp_path: Path, run_ansible: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """Without the checkout's configuration, from another directory, by FQCN: a playbook of the collection works."""
+    lab = {name: value for name, value in os.environ.items() if name.startswith("LAB_")}
+    done = run_ansible(
+        "ansible-playbook",
+        *("--inventory", str(root / "inventories/lab/hosts.yml"), "pharma.hardening.backup"),
+        cwd=tmp_path,
+        ANSIBLE_COLLECTIONS_PATH=str(installed),
+        **lab,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=1" in done.stdout

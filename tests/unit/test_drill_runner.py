@@ -23,7 +23,7 @@ Action = Callable[[Report], None]
 
 def runner() -> Runner:
     log = Log("lab", "drill-test-1", [])
-    return Runner(log, Silent(), Interruptions(log))
+    return Runner(log, Silent(), Interruptions())
 
 
 def passes(report: Report) -> None:
@@ -114,7 +114,7 @@ def test_every_other_error_leaves_it_open(code: str) -> None:
 
 def test_a_signal_between_stages_ends_the_next_one_and_not_the_teardown() -> None:
     log = Log("lab", "drill-test-1", [])
-    interruptions = Interruptions(log)
+    interruptions = Interruptions()
     run = Runner(log, Silent(), interruptions)
     with interruptions.handled():
         run.run([Stage(name="first", action=passes)])

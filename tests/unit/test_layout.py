@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+RunAnsible = Callable[..., subprocess.CompletedProcess[str]]
 
 LINKS = {
     "collections/ansible_collections/pharma/hardening/README.md": "../../../../README.md",
@@ -40,18 +41,6 @@ COLLECTION = {
 }
 
 
-def ansible(program: str, *words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of this interpreter's environment without the checkout's or the user's configuration."""
-    return subprocess.run(
-        [str(Path(sys.executable).with_name(program)), *words],
-        cwd=cwd,
-        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "LANG": "C.UTF-8", "NO_COLOR": "1"} | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("link", LINKS)
 def test_the_checkouts_links_are_committed_as_links(root: Path, link: str) -> None:
     assert str((root / link).readlink()) == LINKS[link]
@@ -68,29 +57,6 @@ def test_no_other_link_leads_back_into_the_checkout(root: Path) -> None:
     ).stdout.splitlines()
     links = {entry.partition("\t")[2] for entry in entries if entry.startswith("120000 ")}
     assert links == set(LINKS)
-
-
-@pytest.fixture(scope="module")
-def tarball(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("build")
-    done = ansible(
-        "ansible-galaxy", "collection", "build", "--output-path", str(directory), str(root), cwd=directory
-    )
-    assert done.returncode == 0, done.stderr
-    return next(directory.glob("pharma-hardening-*.tar.gz"))
-
-
-@pytest.fixture(scope="module")
-def installed(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collections path that holds nothing but the installed tarball."""
-    directory = tmp_path_factory.mktemp("installed")
-    done = ansible(
-        "ansible-galaxy",
-        *("collection", "install", "--offline", "--no-deps", "-p", str(directory), str(tarball)),
-        cwd=directory,
-    )
-    assert done.returncode == 0, done.stderr
-    return directory
 
 
 def test_the_tarball_holds_the_collection_and_nothing_else(root: Path, tarball: Path) -> None:
@@ -116,8 +82,10 @@ def test_the_engine_and_the_collection_have_one_version(root: Path) -> None:
     assert pharma_ops.__version__ == galaxy["version"]
 
 
-def test_the_installed_collection_lists_every_module(root: Path, installed: Path, tmp_path: Path) -> None:
-    done = ansible(
+def test_the_installed_collection_lists_every_module(
+    run_ansible: RunAnsible, root: Path, installed: Path, tmp_path: Path
+) -> None:
+    done = run_ansible(
         "ansible-doc",
         *("-t", "module", "--list", "--json", "pharma.hardening"),
         cwd=tmp_path,
@@ -129,9 +97,11 @@ def test_the_installed_collection_lists_every_module(root: Path, installed: Path
     assert set(json.loads(done.stdout)) == {f"pharma.hardening.{name}" for name in modules}
 
 
-def test_the_installed_collection_lists_every_role(root: Path, installed: Path, tmp_path: Path) -> None:
+def test_the_installed_collection_lists_every_role(
+    run_ansible: RunAnsible, root: Path, installed: Path, tmp_path: Path
+) -> None:
     """A role is listed when its argument specification can be read from the installed copy."""
-    done = ansible(
+    done = run_ansible(
         "ansible-doc",
         *("-t", "role", "--list", "--json", "pharma.hardening"),
         cwd=tmp_path,
@@ -147,7 +117,7 @@ def test_the_installed_collection_lists_every_role(root: Path, installed: Path, 
 
 
 def test_a_play_from_elsewhere_resolves_roles_and_modules(
-    root: Path, installed: Path, tmp_path: Path
+    run_ansible: RunAnsible, root: Path, installed: Path, tmp_path: Path
 ) -> None:
     roles = sorted(path.parent.parent.name for path in (root / "roles").glob("*/tasks/main.yml"))
     play = [
@@ -160,7 +130,7 @@ def test_a_play_from_elsewhere_resolves_roles_and_modules(
     ]
     (tmp_path / "play.yml").write_text(yaml.safe_dump(play), encoding="utf-8")
     # The third-party collections come with the interpreter's own environment.
-    done = ansible(
+    done = run_ansible(
         "ansible-playbook",
         *("-i", "localhost,", "--syntax-check", "play.yml"),
         cwd=tmp_path,
@@ -168,7 +138,7 @@ def test_a_play_from_elsewhere_resolves_roles_and_modules(
     )
     assert done.returncode == 0, done.stderr
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play[0] | {"roles": ["pharma.hardening.nowhere"]}]))
-    missing = ansible(
+    missing = run_ansible(
         "ansible-playbook",
         *("-i", "localhost,", "--syntax-check", "play.yml"),
         cwd=tmp_path,
@@ -198,9 +168,11 @@ def test_third_party_collections_are_named_where_they_are_needed(root: Path) -> 
     assert {entry["name"] for entry in required} == used(root, "roles", "playbooks", "lab")
 
 
-def test_their_versions_are_those_that_the_tests_run_with(root: Path, tmp_path: Path) -> None:
+def test_their_versions_are_those_that_the_tests_run_with(
+    run_ansible: RunAnsible, root: Path, tmp_path: Path
+) -> None:
     required = yaml.safe_load((root / "requirements.yml").read_text(encoding="utf-8"))["collections"]
-    done = ansible("ansible-galaxy", "collection", "list", "--format", "json", cwd=tmp_path)
+    done = run_ansible("ansible-galaxy", "collection", "list", "--format", "json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     installed = {
         name: info["version"] for path in json.loads(done.stdout).values() for name, info in path.items()

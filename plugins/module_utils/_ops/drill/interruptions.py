@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ..log import Log
-
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -27,8 +25,7 @@ class Interruptions:
     teardown is no such stage, so that a second Ctrl-C cannot leave anything behind.
     """
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self) -> None:
         self._armed = False
         self._pending = ""
 
@@ -62,8 +59,8 @@ class Interruptions:
                 self._pending = ""
 
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
+        # Nothing is logged here: the signal may have come in the middle of the same stream's write.
         name = signal.Signals(number).name
-        self._log.warn("signal_received", signal=name, ends_the_stage=self._armed)
         self._pending = name
         if self._armed:
             # Once is enough: what the stage does to clean up must not be cut short.

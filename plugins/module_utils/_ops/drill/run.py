@@ -119,7 +119,7 @@ def run_drill(
     place = Workspace(settings.work_dir, drill_id, user)
     own_log = Log(log.env, drill_id, list(log.streams))
     with locks.held(config.lock_dir, LOCK, drill_id), own_log.to_file(place.log):
-        interruptions = Interruptions(own_log)
+        interruptions = Interruptions()
         with interruptions.handled():
             drill = Drill(
                 drill_id=drill_id,
