@@ -14,8 +14,18 @@ PACKAGES=(
   podman:podman runc:runc netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns
   mmdebstrap:mmdebstrap openssh-client:ssh age:age zstd:zstd openssl:openssl git:git
 )
+# The tests start servers of their own, from the programs of whichever version the distribution has.
+TEST_PACKAGES=("${PACKAGES[@]}" "postgresql:/usr/lib/postgresql/*/bin/initdb")
 
-has_program() { [[ -x $1 ]] || command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]; }
+has_program() {
+  case $1 in
+    /*) compgen -G "$1" >/dev/null ;;
+    *) command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]] ;;
+  esac
+}
+
+# Debian's package makes a cluster and starts it; the tests need its programs only. The rule goes again afterwards.
+NO_CLUSTER=/etc/postgresql-common/createcluster.d/pharma-hardening-tests.conf
 
 check_python() {
   command -v python3 >/dev/null || return 0 # apt brings it with python3-venv
@@ -24,8 +34,9 @@ check_python() {
 }
 
 install_packages() {
-  local missing=() entry
-  for entry in "${PACKAGES[@]}"; do
+  local wanted=("${PACKAGES[@]}") missing=() entry
+  [[ $1 == demo ]] || wanted=("${TEST_PACKAGES[@]}")
+  for entry in "${wanted[@]}"; do
     has_program "${entry#*:}" || missing+=("${entry%%:*}")
   done
   # A Python from elsewhere may bring venv itself; Debian's needs the package.
@@ -37,8 +48,13 @@ install_packages() {
   local started=$SECONDS
   # Another apt may be at work on a fresh machine: wait for it rather than fail.
   as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
+  if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+    as_root mkdir -p "${NO_CLUSTER%/*}"
+    as_root tee "$NO_CLUSTER" >/dev/null <<<'create_main_cluster = false'
+  fi
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
     install --no-install-recommends "${missing[@]}" >/dev/null
+  as_root rm -f "$NO_CLUSTER"
   say "packages: installed in $(seconds "$started") s"
 }
 
@@ -76,7 +92,7 @@ main() {
   esac
   VENV=$LAB_ROOT/.venv
   check_python
-  [[ $part == venv ]] || install_packages
+  [[ $part == venv ]] || install_packages "$profile"
   check_python
   [[ $part == packages ]] || make_venv "$profile"
 }
