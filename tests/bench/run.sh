@@ -29,5 +29,5 @@ boot "$host" "$LAB_REPOSITORY/debian13:prepared" \
   --volume "$LAB_ROOT/plugins/module_utils/_ops:/usr/local/lib/pharma-ops/pharma_ops:ro" \
   --volume "$here:/bench:ro" --volume "$LAB_ROOT/backend/journey.yaml:/journey.yaml:ro" \
   --volume "$release:/release:ro" --volume "$out:/out"
-podman exec --env PYTHONDONTWRITEBYTECODE=1 --env PYTHONPATH=/usr/local/lib/pharma-ops "$host" \
+podman exec --env PYTHONPYCACHEPREFIX=/var/cache/pharma-ops --env PYTHONPATH=/usr/local/lib/pharma-ops "$host" \
   python3 /bench/bench.py --scale "$SCALE" --rounds "$ROUNDS" --seed "$SEED" --release /release --out /out

@@ -15,8 +15,8 @@ from pharma_ops.progress import Silent
 
 @pytest.fixture(scope="module")
 def target(cluster: Cluster) -> Target:
-    """An empty database."""
-    cluster.create("hash")
+    """A database without tables."""
+    cluster.create("hash", "CREATE TYPE public.mood AS ENUM ('', 'sad', 'glad')")
     return superuser(cluster, "hash")
 
 
@@ -47,6 +47,13 @@ DIFFERENT = [
     ("timestamptz", "('infinity')", "('-infinity')"),
     ("timestamptz", "('2026-01-01 00:00:00+00')", "('2026-01-01 00:00:00.000001+00')"),
     ("bytea", "('')", "(NULL)"),
+    ("bytea", "('\\x')", "('\\x00')"),
+    ("jsonb", "(NULL)", "('null')"),
+    ("jsonb", "('null')", "('\"null\"')"),
+    ("jsonb", "('[1.0]')", "('[1.00]')"),
+    ("public.mood", "(NULL)", "('')"),
+    ("public.mood", "('sad')", "('glad')"),
+    ("a public.mood, b public.mood", "('sad', '')", "('', 'sad')"),
     ("xml", "('<a/>')", "('<a></a>')"),
     ("tsvector", "('a:1')", "('a:2')"),
     ("point", "('(0,1)')", "('(-0,1)')"),

@@ -50,7 +50,8 @@ _COLUMNS: LiteralString = """
         UNION ALL
         SELECT b.attnum, b.attname, t.typbasetype
         FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd')
-    SELECT pg_catalog.quote_ident(b.attname), b.type::bigint
+    SELECT pg_catalog.quote_ident(b.attname),
+        CASE WHEN t.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype ELSE b.type END::bigint
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
     WHERE t.typtype <> 'd' ORDER BY b.attnum
 """
@@ -69,7 +70,10 @@ _MATVIEW_READS: LiteralString = """
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column as the content hash sees it: its quoted name and the type below all domains."""
+    """A column as the content hash sees it: its quoted name and the type below all domains.
+
+    Of an enum the type is ``anyenum``: its own oid is another one in every database.
+    """
 
     name: str
     type_oid: int

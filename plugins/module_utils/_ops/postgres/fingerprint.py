@@ -34,13 +34,16 @@ if TYPE_CHECKING:
 HASH_VERSION = 1
 SEEDS = (1, 2)
 
-PLAIN_TYPES = frozenset({16, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2950})
-"""bool, integers, oid, floats, numeric, dates and times, uuid: no value's text is empty, so '' is NULL."""
+PLAIN_TYPES = frozenset(
+    {16, 17, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2950, 3802}
+)
+"""bool, bytea, integers, oid, floats, numeric, dates and times, uuid, jsonb: no value's text is empty, so
+'' is NULL."""
 
 TIMESTAMPTZ = 1184
 
-TEXT_TYPES = frozenset({25, 1043, 114})
-"""text, varchar, json: the text may be anything, so NULL is told apart by a flag."""
+TEXT_TYPES = frozenset({25, 1043, 114, 3500})
+"""text, varchar, json, any enum: the text may be anything, so NULL is told apart by a flag."""
 
 MOST_COLUMNS_BY_THEMSELVES = 100
 """Later columns go into one row value, which keeps the depth of the expression bounded."""
