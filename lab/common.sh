@@ -40,8 +40,8 @@ need_root() {
 # seconds SINCE: whole seconds since a value of $SECONDS.
 seconds() { echo $((SECONDS - $1)); }
 
-# boot NAME IMAGE OPTION...: a container without network whose process 1 is systemd, as the lab's hosts are (lab/create.yml
-# says why each option is needed); OPTION: more of `podman run`.
+# boot NAME IMAGE OPTION...: a container whose process 1 is systemd, as the lab's hosts are (lab/create.yml says why each
+# option is needed); OPTION: more of `podman run`. Without network, or in the one that BOOT_NETWORK names.
 boot() {
   local name=$1 image=$2 controller mounts=()
   for controller in memory cpu cpuacct pids; do
@@ -49,7 +49,7 @@ boot() {
       mounts+=(--volume "/sys/fs/cgroup/$controller:/sys/fs/cgroup/$controller:rw")
   done
   [[ ! -e /sys/module/apparmor/parameters/enabled ]] || mounts+=(--security-opt apparmor=unconfined)
-  podman run --detach --name "$name" --hostname "$name" --label "$LAB_LABEL=$LAB_NAME" --network none --pull never \
+  podman run --detach --name "$name" --hostname "$name" --label "$LAB_LABEL=$LAB_NAME" --network "${BOOT_NETWORK:-none}" --pull never \
     --systemd=always --ulimit nofile=20000:20000 --ulimit nproc=10000:10000 --pids-limit -1 --shm-size 256m \
     --cap-add SYS_ADMIN,SYS_NICE,NET_ADMIN,SYS_PTRACE "${mounts[@]}" "${@:3}" "$image" \
     /bin/sh -c 'mount --make-rshared / && exec /sbin/init' >/dev/null

@@ -61,6 +61,18 @@ dir = "{evidence}"
 signing_key_file = "{settings}/keys/evidence-signing.pem"
 """
 
+# The same host with the lab's object store in place of its disk.
+OBJECT_STORE_SETTINGS = SETTINGS / "object-store.toml"
+OBJECT_STORE = """
+[stores.disk]
+type = "s3"
+endpoint = "https://s3:7443"
+bucket = "pharma-backups"
+addressing_style = "path"
+ca_file = "/lab/ca.crt"
+credentials_file = "{settings}/keys/store.toml"
+"""
+
 
 def prepare(release: Path, sales: int, seed: int) -> None:
     """Everything that a round needs; called once, in a fresh container."""
@@ -105,12 +117,19 @@ def make_keys() -> None:
         *("openssl", "pkey", "-in", str(keys / "backup-signing.pem"), "-pubout"),
         *("-out", str(keys / "backup-signers.pem")),
     )
+    secrets = json.loads(Path("/lab/secrets.json").read_text())
+    (keys / "store.toml").write_text(
+        f'access_key = "{secrets["s3_writer_access_key"]}"\nsecret_key = "{secrets["s3_writer_secret_key"]}"\n'
+    )
     for path in keys.iterdir():
         path.chmod(0o600)
     shutil.copy("/journey.yaml", SETTINGS / "journey.yaml")
-    (SETTINGS / "config.toml").write_text(
-        CONFIG.format(database=DATABASE, settings=SETTINGS, store=STORE, releases=RELEASES, evidence=EVIDENCE)
+    text = CONFIG.format(
+        database=DATABASE, settings=SETTINGS, store=STORE, releases=RELEASES, evidence=EVIDENCE
     )
+    (SETTINGS / "config.toml").write_text(text)
+    disk = f'[stores.disk]\ntype = "local"\npath = "{STORE}"\n'
+    OBJECT_STORE_SETTINGS.write_text(text.replace(disk, OBJECT_STORE.format(settings=SETTINGS)))
 
 
 def install_release(release: Path) -> Path:

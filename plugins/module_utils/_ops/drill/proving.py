@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
 MAX_DIFFERENCES = 200
+ALTERED_TABLE_BYTES = 32 << 20
 _CHANGES = {
     16: "NOT {c}",
     20: "{c} + 1",
@@ -169,7 +170,7 @@ def negative_control(drill: Drill, report: Report) -> None:
     cluster = needed(drill.cluster)
     target = cluster.target(drill.dbname)
     with connect(target) as connection, translated(target, "the negative control"):
-        table = _smallest_with_rows(connection)
+        table = _table_to_alter(connection)
         if table is None:
             report.check("a table with rows", None, "at least one", "none: nothing could be altered")
             return
@@ -204,9 +205,13 @@ def _noticed(drill: Drill, table: str, before: TableContent, changed: TableConte
     return [(item.kind, item.name) for item in found] == [("table", table)]
 
 
-def _smallest_with_rows(connection: Connection) -> str | None:
+def _table_to_alter(connection: Connection) -> str | None:
+    """The biggest table that is hashed in a moment, so that it is one of weight; else the smallest with rows."""
     tables = [item for item in catalog.relations(connection) if item.kind == "table" and not item.condition]
-    for item in sorted(tables, key=lambda item: item.bytes):
+    quick = [item for item in tables if item.bytes <= ALTERED_TABLE_BYTES]
+    slow = [item for item in tables if item.bytes > ALTERED_TABLE_BYTES]
+    by_size = sorted(quick, key=lambda item: -item.bytes) + sorted(slow, key=lambda item: item.bytes)
+    for item in by_size:
         if _names(connection, f"SELECT 1 FROM ONLY {item.name} LIMIT 1"):
             return item.name
     return None
