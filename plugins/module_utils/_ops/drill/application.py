@@ -223,6 +223,12 @@ def journey(drill: Drill, report: Report) -> None:
         )
     for finding in outcome.findings:
         report.check(finding.name, finding.met, finding.expected, finding.observed)
-    report.facts |= {"journey": plan.name, "milliseconds": dict(outcome.durations)}
+    report.facts |= {
+        "journey": plan.name,
+        "steps": len(plan.steps),
+        "assertions": len(plan.sql),
+        "milliseconds": dict(outcome.durations),
+    }
     if outcome.met:
-        report.summary = f"The journey {plan.name} succeeded: {', '.join(step.name for step in plan.steps)}."
+        found = f"{len(plan.steps)} steps, and the rows they left by {len(plan.sql)} SQL assertions"
+        report.summary = f"The journey {plan.name} succeeded: {found}."
