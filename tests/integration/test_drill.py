@@ -304,7 +304,9 @@ def test_a_restore_that_cannot_succeed_names_its_cause(
     assert "no_such_function" in outcome.record.cause
 
 
-def test_a_bare_dump_is_proven_as_far_as_it_can_be(source: Cluster, base: Path) -> None:
+def test_a_bare_dump_is_proven_as_far_as_it_can_be(
+    source: Cluster, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = dump_of(source, "reality", base / "reality.dump")
     settings = config.Config(
         environment="lab",
@@ -312,7 +314,8 @@ def test_a_bare_dump_is_proven_as_far_as_it_can_be(source: Cluster, base: Path) 
         drill=config.Drill(work_dir=base / "work"),
         evidence=config.Evidence(dir=base / "evidence", signing_key_file=base / "none.pem"),
     )
-    outcome = drill(settings, dump_file=path)
+    monkeypatch.chdir(base)
+    outcome = drill(settings, dump_file=Path("reality.dump"))
     assert outcome.record.verdict is Verdict.LIMITED, outcome.record.cause
     assert outcome.exit_code is ExitCode.PROVEN
     found = verdicts(outcome)

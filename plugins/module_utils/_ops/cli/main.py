@@ -57,7 +57,8 @@ class Session:
         return show.terminal_progress() if self.terminal else show.LogProgress(self.log)
 
     def result(self, data: dict[str, Any], text: str) -> None:
-        """Print a result: JSON or, for a person, text."""
+        """Print a result: JSON or, for a person, text. The bars go first, they would wrap its lines."""
+        show.close(self)
         show.out(show.as_json(data) if self.as_json else text)
 
 

@@ -126,7 +126,10 @@ class Bars:
             self._bars.remove_task(task)
         mark = MARKS.get(verdict, " ")
         self._bars.console.print(
-            f"{mark} {step:<16} {seconds:7.2f} s  {verdict}  {summary}", markup=False, highlight=False
+            f"{mark} {step:<16} {seconds:7.2f} s  {verdict}  {summary}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
 
     def close(self) -> None:
@@ -153,6 +156,7 @@ def terminal_progress() -> Progress:
             TextColumn("{task.fields[facts]}"),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=False,
         )
     )
 

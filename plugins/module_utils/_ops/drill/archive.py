@@ -60,6 +60,7 @@ def inspect(path: Path) -> Archive:
 
     :raises OpsError: ``DUMP_INVALID``, ``PROGRAM_MISSING``, ``COMMAND_FAILED``.
     """
+    path = path.absolute()  # children run in another directory
     _check_magic(path)
     # Any pg_restore reads the archives of older versions, so the newest one reads most.
     reader = _newest_reader()
