@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster
+from material import BACKUP_PASSWORD, BACKUP_ROLE, Keys, MakeConfig
 
 from pharma_ops import config
 from pharma_ops.log import Log
-from pharma_ops.postgres.connection import Target
 from pharma_ops.sealing import signing
-
-BACKUP_ROLE = "pharma_backup"
-BACKUP_PASSWORD = "only:for\\tests"
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Files of keys that live as long as the test session."""
-
-    identity: Path
-    recipients: Path
-    signing_key: Path
-    signers: Path
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +80,6 @@ def store_dir(tmp_path: Path) -> Path:
     return directory
 
 
-MakeConfig = Callable[..., config.Config]
-
-
 @pytest.fixture
 def make_config(tmp_path: Path, store_dir: Path, keys: Keys) -> MakeConfig:
     """Makes a configuration: ``make_config(cluster, "shop", database={…}, backup={…}, store={…})``.
@@ -135,8 +118,3 @@ def make_config(tmp_path: Path, store_dir: Path, keys: Keys) -> MakeConfig:
 def log() -> Log:
     """A log that nobody reads."""
     return Log("lab", "test-run-0001", [])
-
-
-def superuser(cluster: Cluster, dbname: str) -> Target:
-    """The target of a database as its cluster's superuser."""
-    return Target(host=cluster.host, port=cluster.port, dbname=dbname, user="postgres")

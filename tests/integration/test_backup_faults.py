@@ -17,8 +17,8 @@ from pathlib import Path
 import manual
 import pytest
 from cluster import Cluster
+from material import BACKUP_PASSWORD, BACKUP_ROLE, Keys, MakeConfig, superuser
 
-from conftest import BACKUP_PASSWORD, BACKUP_ROLE, Keys, MakeConfig, superuser
 from pharma_ops import config, locks
 from pharma_ops.backup.catalogue import list_sets
 from pharma_ops.backup.create import create_backup

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 from cluster import Cluster
+from material import superuser
 
-from conftest import superuser
 from pharma_ops.postgres import catalog, fingerprint
 from pharma_ops.postgres.connection import Target, connect
 from pharma_ops.postgres.content import TableContent, hash_table, read_content

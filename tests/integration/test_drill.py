@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from cluster import Cluster
+from material import Keys, MakeConfig
 
-from conftest import Keys, MakeConfig
 from pharma_ops import config, locks
 from pharma_ops.backup.create import create_backup
 from pharma_ops.drill import isolation, proving, restoring, workspace

@@ -11,8 +11,8 @@ from pathlib import Path
 import manual
 import pytest
 from cluster import Cluster
+from material import MakeConfig, superuser
 
-from conftest import MakeConfig, superuser
 from pharma_ops.backup.create import create_backup
 from pharma_ops.backup.manifest import Manifest
 from pharma_ops.backup.verify import verify_set
