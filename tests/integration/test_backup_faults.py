@@ -22,7 +22,7 @@ from material import BACKUP_PASSWORD, BACKUP_ROLE, Keys, MakeConfig, superuser
 from pharma_ops import config, locks
 from pharma_ops.backup.catalogue import list_sets
 from pharma_ops.backup.create import create_backup
-from pharma_ops.backup.manifest import Manifest
+from pharma_ops.backup.manifest import GLOBALS_NAME, Manifest
 from pharma_ops.backup.verify import read_manifest, verify_set
 from pharma_ops.errors import ExitCode, OpsError
 from pharma_ops.log import Log
@@ -267,7 +267,7 @@ def test_a_full_disk_fails_the_backup_and_leaves_no_dump(
     assert not list(small_disk.glob("shop/*/.*"))
 
 
-def test_a_server_that_dies_fails_the_backup(make_config: MakeConfig, log: Log) -> None:
+def test_a_server_that_dies_fails_the_backup(make_config: MakeConfig, log: Log, store_dir: Path) -> None:
     mortal = Cluster()
     try:
         mortal.create("shop", SHOP)
@@ -276,6 +276,10 @@ def test_a_server_that_dies_fails_the_backup(make_config: MakeConfig, log: Log) 
         class Killer(Silent):
             def started(self, step: str) -> None:
                 if step == "dump":
+                    deadline = time.monotonic() + 10
+                    while not list(store_dir.glob(f"shop/*/{GLOBALS_NAME}")):
+                        assert time.monotonic() < deadline, "the globals never reached the store"
+                        time.sleep(0.01)
                     mortal.stop()
 
         with pytest.raises(OpsError) as caught:

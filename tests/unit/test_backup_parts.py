@@ -62,7 +62,7 @@ def relation(blocks: int, condition: str = "") -> Relation:
 
 
 def test_parts_cover_every_page_once() -> None:
-    columns = [Column(name="id", type_oid=20)]
+    columns = [Column(name="id", type_oid=20, not_null=True)]
     parts = parts_of(relation(50_000), columns, 2)
     assert len(parts) == 8
     for before, after in itertools.pairwise(parts):
@@ -76,7 +76,10 @@ def test_parts_cover_every_page_once() -> None:
 
 
 def test_no_column_is_left_out_of_the_hash() -> None:
-    columns = [Column(name=f"c{number}", type_oid=(25, 3802, 3614)[number % 3]) for number in range(300)]
+    columns = [
+        Column(name=f"c{number}", type_oid=(25, 3802, 3614, 20, 21)[number % 5], not_null=number % 2 == 0)
+        for number in range(300)
+    ]
     query = hash_query(columns, "ONLY a.b AS t")
     assert all(f"t.{column.name}" in query for column in columns)
 

@@ -54,7 +54,7 @@ class Backup:
     recipients_file: Path = Path("/etc/pharma-ops/recipients.txt")
     signing_key_file: Path = Path("/etc/pharma-ops/keys/backup-signing.pem")
     compression: str = "auto"
-    fingerprint_sessions: int = 2
+    fingerprint_sessions: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ from typing import IO, Self
 
 from .errors import OpsError
 
+PIPE_BYTES = 1024 * 1024
+"""The most that an unprivileged process may ask for; a bigger pipe wakes its two ends less often."""
 STDERR_LINES = 40
 _STDERR_LINE_BYTES = 4096
 _TERMINATE_SECONDS = 5.0
@@ -72,6 +74,7 @@ class Child:
                 cwd=cwd or "/",
                 pass_fds=tuple(pass_fds),
                 start_new_session=True,
+                pipesize=PIPE_BYTES,
                 user=switch.pw_uid if switch else None,
                 group=switch.pw_gid if switch else None,
                 extra_groups=os.getgrouplist(switch.pw_name, switch.pw_gid) if switch else None,

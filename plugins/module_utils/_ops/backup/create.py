@@ -191,9 +191,9 @@ def _write(
         release, head, warnings = _application(connection, application)
         for warning in warnings:
             log.warn("application_unknown", reason=warning)
-        entries = [_put_globals(plan)]
-        with _fingerprints(plan, snapshot, progress) as content_later:
+        with _beside_the_dump(plan, snapshot, progress) as (globals_later, content_later):
             dump, after = _put_dump(plan, connection, snapshot, progress, content_later)
+            entries = [globals_later.result()]
             content = content_later.result()
     content = dataclasses.replace(content, sequences=sequences.between(before, after))
     manifest = Manifest(
@@ -223,12 +223,19 @@ def _write(
 
 
 @contextmanager
-def _fingerprints(plan: _Plan, snapshot: Snapshot, progress: Progress) -> Iterator[Future[Content]]:
-    """Read the content in a thread while the block runs; when the block fails, cancel the reading."""
+def _beside_the_dump(
+    plan: _Plan, snapshot: Snapshot, progress: Progress
+) -> Iterator[tuple[Future[ObjectEntry], Future[Content]]]:
+    """Store the globals and read the content while the block runs; when it fails, cancel the reading.
+
+    The globals are small and so in the store long before the dump: a backup that is killed is then
+    listed as unfinished.
+    """
     abandoned = threading.Event()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="content") as pool:
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="beside-dump") as pool:
         try:
-            yield pool.submit(
+            globals_later = pool.submit(_put_globals, plan)
+            content_later = pool.submit(
                 read_content,
                 plan.target,
                 snapshot=snapshot.id,
@@ -236,6 +243,7 @@ def _fingerprints(plan: _Plan, snapshot: Snapshot, progress: Progress) -> Iterat
                 progress=progress,
                 abandoned=abandoned,
             )
+            yield globals_later, content_later
         except BaseException:
             abandoned.set()
             raise
@@ -270,7 +278,6 @@ def _put_dump(
 
 
 def _put_globals(plan: _Plan) -> ObjectEntry:
-    """First, because it is small: a backup that is killed later is then listed as unfinished."""
     tally = Tally()
     command = stream.globals_command(plan.pg_dumpall, plan.target)
     chunks = stream.output_of(command, plan.target, tally, lambda _: None)

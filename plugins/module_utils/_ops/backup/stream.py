@@ -106,7 +106,7 @@ def output_of(
         Child(command, stdout=subprocess.PIPE, env=env, pass_fds=fds) as child,
     ):
         try:
-            while chunk := child.stdout.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+            while chunk := child.stdout.read(CHUNK_BYTES):
                 tally.add(chunk)
                 yield chunk
                 advance(tally.size)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import DEFAULT_PATH, Config, Drill
-from ..drill.run import DrillOutcome, run_drill
 from ..errors import ExitCode, OpsError
 from ..evidence.record import DrillRecord, Verdict
 from ..progress import Silent
 
 if TYPE_CHECKING:
+    from ..drill.run import DrillOutcome
     from .main import Session
 
 MAX_JOBS = 8
@@ -63,6 +63,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(session: Session, arguments: argparse.Namespace) -> ExitCode:
     """Run a drill."""
+    # Here, not above: every command loads this module, and only this one needs the whole engine.
+    from ..drill.run import run_drill
+
     if arguments.jobs is not None and arguments.jobs < 1:
         raise OpsError("ARGUMENT_INVALID", f"--jobs must be at least 1, not {arguments.jobs}.", "Correct it.")
     config = _with_options(_config(session, arguments), arguments)

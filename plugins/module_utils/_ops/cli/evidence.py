@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExitCode, OpsError
-from ..evidence import ledger, render, verify
+from ..evidence import ledger, verify
 from ..evidence.format import LANGUAGES
-from ..evidence.publish import context_of
 from ..evidence.record import Check, Verdict
 from . import show
 
@@ -95,6 +94,10 @@ def verify_command(session: Session, arguments: argparse.Namespace) -> ExitCode:
 
 def report_command(session: Session, arguments: argparse.Namespace) -> ExitCode:
     """Print a report to standard output."""
+    # Here, not above: every command loads this module, and only this one renders.
+    from ..evidence import render
+    from ..evidence.publish import context_of
+
     record = verify.record_in(arguments.dir)
     context = context_of(arguments.dir, record, arguments.timezone)
     if arguments.html:

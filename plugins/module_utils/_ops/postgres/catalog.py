@@ -44,14 +44,18 @@ _RELATIONS: LiteralString = """
 
 _COLUMNS: LiteralString = """
     WITH RECURSIVE base AS (
-        SELECT a.attnum, a.attname, a.atttypid AS type
+        SELECT a.attnum, a.attname, a.atttypid AS type, a.attnotnull AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_constraint n
+            WHERE n.conrelid = a.attrelid AND n.contype = 'n' AND a.attnum = ANY (n.conkey)
+              AND NOT n.convalidated) AS not_null
         FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
         UNION ALL
-        SELECT b.attnum, b.attname, t.typbasetype
+        SELECT b.attnum, b.attname, t.typbasetype, b.not_null
         FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type WHERE t.typtype = 'd')
     SELECT pg_catalog.quote_ident(b.attname),
-        CASE WHEN t.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype ELSE b.type END::bigint
+        CASE WHEN t.typtype = 'e' THEN 'pg_catalog.anyenum'::pg_catalog.regtype ELSE b.type END::bigint,
+        b.not_null
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
     WHERE t.typtype <> 'd' ORDER BY b.attnum
 """
@@ -73,10 +77,14 @@ class Column:
     """A column as the content hash sees it: its quoted name and the type below all domains.
 
     Of an enum the type is ``anyenum``: its own oid is another one in every database.
+
+    :ivar not_null: the server guarantees that no row has NULL here; a constraint that was never
+        validated guarantees nothing.
     """
 
     name: str
     type_oid: int
+    not_null: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +143,8 @@ def relation(connection: Connection, name: str) -> Relation:
 
 def columns(connection: Connection, relation_oid: int) -> list[Column]:
     """The columns of a relation in their order, domains resolved to the type below."""
-    return [Column(name=row[0], type_oid=row[1]) for row in connection.execute(_COLUMNS, (relation_oid,))]
+    rows = connection.execute(_COLUMNS, (relation_oid,)).fetchall()
+    return [Column(name=name, type_oid=type_oid, not_null=not_null) for name, type_oid, not_null in rows]
 
 
 def views_below(connection: Connection) -> dict[int, set[int]]:

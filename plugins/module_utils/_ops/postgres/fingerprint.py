@@ -4,11 +4,11 @@
 """The content hash of a table, exact and independent of the order of the rows.
 
 Of every row two 64-bit hashes are made that begin with different seeds; each takes in the row's
-columns one after the other, ``h = hash(text of the column, h)``, so neither the bounds of the columns
-nor their order can be mistaken, and no text has to be put together first. A table's hash is the sum
-of each of the two over its rows, as numeric: the order of the rows does not matter, their number
-does. The text of a value is its output under pinned settings: it tells 1.0 from 1.00 and -0 from 0,
-and json, xml, point and tsvector have one though they have no equality.
+columns one after the other, ``h = hash(column, h)``, so neither the bounds of the columns nor their
+order can be mistaken, and no text has to be put together first. A table's hash is the sum of each of
+the two over its rows, as numeric: the order of the rows does not matter, their number does. Integers
+are taken in by value, everything else as the text of its output under pinned settings: it tells 1.0
+from 1.00 and -0 from 0, and json, xml, point and tsvector have one though they have no equality.
 docs/backup-format.md has the definition; a change of it is a new version of the hash.
 """
 
@@ -31,19 +31,26 @@ from .snapshot import joined
 if TYPE_CHECKING:
     from .connection import Connection
 
-HASH_VERSION = 1
+HASH_VERSION = 2
 SEEDS = (1, 2)
 
-PLAIN_TYPES = frozenset(
-    {16, 17, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2950, 3802}
-)
-"""bool, bytea, integers, oid, floats, numeric, dates and times, uuid, jsonb: no value's text is empty, so
-'' is NULL."""
+PLAIN_TYPES = frozenset({16, 17, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2950, 3802})
+"""bool, bytea, oid, floats, numeric, dates and times, uuid, jsonb: no value's text is empty, so '' is NULL."""
 
 TIMESTAMPTZ = 1184
 
 TEXT_TYPES = frozenset({25, 1043, 114, 3500})
 """text, varchar, json, any enum: the text may be anything, so NULL is told apart by a flag."""
+
+SHORT_INTEGERS = frozenset({21, 23})
+"""int2, int4: hashed by value, which costs a third of their text; NULL is 0 and told apart by a flag."""
+
+LONG_INTEGER = 20
+"""int8, likewise; ``hashint8extended`` folds it to 32 bits, see :func:`_head`."""
+
+_TEXT_HASH = "hashtextextended"
+_SHORT_HASH = "hashint4extended"
+_LONG_HASH = "hashint8extended"
 
 MOST_COLUMNS_BY_THEMSELVES = 100
 """Later columns go into one row value, which keeps the depth of the expression bounded."""
@@ -94,47 +101,87 @@ def hash_query(columns: Sequence[Column], source: str, condition: str = "") -> s
 
     :param source: what stands after FROM, such as ``ONLY pharmacy.sales AS t``.
     """
-    texts, rest = _texts(columns)
-    elements: list[str] = []
-    flags = [
-        f"CASE WHEN t.{column.name} IS NULL THEN '1' ELSE '0' END" for column in texts if _is_text(column)
-    ]
-    if flags:
-        elements.append(" || ".join(flags))
-    elements += [_output(column) for column in texts]
-    if rest:
-        row = ", ".join(f"t.{column.name}" for column in rest)
-        elements.append(f"pg_catalog.textin(pg_catalog.record_out(ROW({row})))")
-    named = ", ".join(f"{element} AS c{number}" for number, element in enumerate(elements))
-    sums = ", ".join(f"COALESCE(pg_catalog.sum({_chain(len(elements), seed)}), 0)::text" for seed in SEEDS)
+    elements = _elements(columns)
+    named = ", ".join(f"{expression} AS c{number}" for number, (_hash, expression) in enumerate(elements))
+    sums = ", ".join(f"COALESCE(pg_catalog.sum({_chain(elements, seed)}), 0)::text" for seed in SEEDS)
     # OFFSET 0 keeps the planner from computing each text twice, once for each seed.
     inner = f"SELECT {named or '1 AS none'} FROM {source} {condition} OFFSET 0"
     return f"SELECT pg_catalog.count(*), {sums} FROM ({inner}) AS s"
 
 
-def _is_text(column: Column) -> bool:
-    return column.type_oid in TEXT_TYPES
+def _elements(columns: Sequence[Column]) -> list[tuple[str, str]]:
+    """What a row's hash takes in, in order: the function that takes it in and the expression."""
+    alone = [column for column in columns if _by_itself(column)][:MOST_COLUMNS_BY_THEMSELVES]
+    rest = [column for column in columns if column not in alone]
+    elements = []
+    if flagged := [column for column in alone if column.type_oid not in PLAIN_TYPES]:
+        elements.append((_TEXT_HASH, _head(flagged)))
+    elements += [_value(column) for column in alone]
+    if rest:
+        row = ", ".join(f"t.{column.name}" for column in rest)
+        elements.append((_TEXT_HASH, f"pg_catalog.textin(pg_catalog.record_out(ROW({row})))"))
+    return elements
 
 
-def _texts(columns: Sequence[Column]) -> tuple[list[Column], list[Column]]:
-    """Columns that are hashed by themselves, and those that go into one row value."""
-    known = PLAIN_TYPES | TEXT_TYPES
-    alone = [column for column in columns if column.type_oid in known][:MOST_COLUMNS_BY_THEMSELVES]
-    chosen = {column.name for column in alone}
-    return alone, [column for column in columns if column.name not in chosen]
+def _by_itself(column: Column) -> bool:
+    return column.type_oid in PLAIN_TYPES | TEXT_TYPES | SHORT_INTEGERS | {LONG_INTEGER}
 
 
-def _output(column: Column) -> str:
+def _head(columns: Sequence[Column]) -> str:
+    """What is not in the values as they are hashed: the NULLs, and what is beyond 32 bits.
+
+    The hash of int8 folds a value into 32 bits. Unless all are in the range where nothing is lost by
+    that, their texts follow the flags.
+    """
+    flags = _null_flags(columns)
+    long = [column for column in columns if column.type_oid == LONG_INTEGER]
+    if not long:
+        return flags
+    together = " | ".join(_or_zero(column) for column in long)
+    texts = ", ".join(f"t.{column.name}" for column in long)
+    return (
+        f"CASE WHEN ({together}) >> 31 = 0 THEN {flags} ELSE pg_catalog.concat_ws(' ', {flags}, {texts}) END"
+    )
+
+
+def _null_flags(columns: Sequence[Column]) -> str:
+    """A letter for each column, ``1`` when it is NULL; what cannot be NULL is not looked at."""
+    flags: list[str] = []
+    for column in columns:
+        if not column.not_null:
+            flags.append(f"CASE WHEN t.{column.name} IS NULL THEN '1' ELSE '0' END")
+        elif flags and flags[-1].startswith("'"):
+            flags[-1] = f"{flags[-1][:-1]}0'"
+        else:
+            flags.append("'0'")
+    return " || ".join(flags)
+
+
+def _value(column: Column) -> tuple[str, str]:
+    if column.type_oid == LONG_INTEGER:
+        return _LONG_HASH, _or_zero(column)
+    if column.type_oid in SHORT_INTEGERS:
+        return _SHORT_HASH, _or_zero(column)
     if column.type_oid == TIMESTAMPTZ:
-        # The same instant has the same text in any time zone of the session.
-        return f"COALESCE((t.{column.name} AT TIME ZONE 'UTC')::pg_catalog.text, '')"
-    return f"COALESCE(t.{column.name}::pg_catalog.text, '')"
+        # The same instant has the same text in any time zone of the session; an interval for the zone
+        # spares the look-up of a zone's name for every value.
+        return _TEXT_HASH, _or(column, f"(t.{column.name} AT TIME ZONE INTERVAL '0')::pg_catalog.text", "''")
+    return _TEXT_HASH, _or(column, f"t.{column.name}::pg_catalog.text", "''")
 
 
-def _chain(length: int, seed: int) -> str:
+def _or_zero(column: Column) -> str:
+    return _or(column, f"t.{column.name}", "0")
+
+
+def _or(column: Column, expression: str, instead_of_null: str) -> str:
+    return expression if column.not_null else f"COALESCE({expression}, {instead_of_null})"
+
+
+def _chain(elements: Sequence[tuple[str, str]], seed: int) -> str:
     expression = f"{seed}::pg_catalog.int8"
-    for number in range(length):
-        expression = f'pg_catalog.hashtextextended(s.c{number} COLLATE pg_catalog."C", {expression})'
+    for number, (function, _expression) in enumerate(elements):
+        collated = ' COLLATE pg_catalog."C"' if function == _TEXT_HASH else ""
+        expression = f"pg_catalog.{function}(s.c{number}{collated}, {expression})"
     return expression
 
 

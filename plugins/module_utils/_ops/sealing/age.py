@@ -66,7 +66,7 @@ def encrypt_stream(recipients: Sequence[Recipient], chunks: Iterator[bytes]) -> 
     with encryptor(recipients) as child:
         feeder = _Feeder(child, chunks)
         try:
-            while chunk := child.stdout.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+            while chunk := child.stdout.read(CHUNK_BYTES):
                 yield chunk
         except BaseException:
             # The consumer leaves early; the feeder must not wait for a pipe that nobody reads.
@@ -123,7 +123,7 @@ def decrypt_stream(identity: Path | bytes, source: Path) -> Iterator[bytes]:
         ) as child,
     ):
         try:
-            while chunk := child.stdout.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+            while chunk := child.stdout.read(CHUNK_BYTES):
                 yield chunk
         except GeneratorExit:
             child.end()
