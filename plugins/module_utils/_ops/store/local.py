@@ -40,16 +40,16 @@ class LocalStore:
         digest = hashlib.sha256()
         total = 0
         try:
-            with os.fdopen(fd, "wb") as stream:
+            # Without a buffer: on a full disk, closing it would fail once more and hide the first error.
+            with os.fdopen(fd, "wb", buffering=0):
                 for chunk in chunks:
                     with self._translated(key):
-                        stream.write(chunk)
+                        _write_all(fd, chunk)
                     digest.update(chunk)
                     total += len(chunk)
                 with self._translated(key):
-                    stream.flush()
-                    os.fchmod(stream.fileno(), 0o640)
-                    os.fsync(stream.fileno())
+                    os.fchmod(fd, 0o640)
+                    os.fsync(fd)
             with self._translated(key):
                 _place(temporary, target)
                 self._sync_up(target.parent)
