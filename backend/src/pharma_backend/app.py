@@ -64,5 +64,5 @@ def create(shared: Services) -> RequestMiddleware:
     problems.install(app)
     for module in (health, auth, cash, sales):
         app.include_router(module.router)
-    metrics.RELEASE.labels(shared.release.version, shared.release.digest).set(1)
+    metrics.identify(shared.release, shared.settings.colour)
     return RequestMiddleware(app, release=shared.release.label, stopping=lambda: shared.readiness.stopping)

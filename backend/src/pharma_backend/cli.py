@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     serve = commands.add_parser("serve", help="serve the API")
-    serve.add_argument("--uds", type=Path, metavar="PATH", help="unix socket to listen on")
+    where = serve.add_mutually_exclusive_group()
+    where.add_argument("--fd", type=int, metavar="N", help="listening socket to inherit; 3 from systemd")
+    where.add_argument("--uds", type=Path, metavar="PATH", help="unix socket to listen on")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     serve.set_defaults(run=_serve)
@@ -92,9 +94,8 @@ def _serve(options: argparse.Namespace) -> int:
     # The framework is loaded here and not above: the other commands start in a fraction of its time.
     from . import app, server
 
-    return server.serve(
-        app.services(chosen, identity, secrets), uds=options.uds, host=options.host, port=options.port
-    )
+    endpoint = server.Endpoint(options.fd, options.uds, options.host, options.port)
+    return server.serve(app.services(chosen, identity, secrets), endpoint)
 
 
 def _migrate(_options: argparse.Namespace) -> int:

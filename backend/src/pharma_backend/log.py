@@ -27,7 +27,7 @@ EVENTS: dict[str, frozenset[str]] = {
     event: frozenset(keys.split())
     for event, keys in {
         "request_completed": _REQUEST,
-        "service_starting": "release version pid",
+        "service_starting": "release version pid colour",
         "service_ready": "release startMs",
         "service_stopping": "signal drainSeconds",
         "service_stopped": "uptimeSec",

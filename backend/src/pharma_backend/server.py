@@ -6,24 +6,71 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import app, log
 from .api.services import Services
+from .errors import CommandError
 from .notify import Notifier
+
+BACKLOG = 4096
+# How long connections that were accepted before a stop are still read from.
+GRACE_SECONDS = 0.25
+# How long a stop waits for a request that is announced: a connection without its first, or half a head.
+ANNOUNCED_SECONDS = 1.0
+DEFAULT_DRAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to listen: an inherited descriptor, else a unix socket, else an address."""
+
+    fd: int | None = None
+    uds: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1 that knows whether a request is announced whose head is not yet here."""
+
+    head_began = False
+
+    @property
+    def announced(self) -> bool:
+        """True before the first request of a connection and in the middle of any request's head."""
+        return self.cycle is None or self.head_began
+
+    def on_message_begin(self) -> None:
+        """Called by the parser at the first byte of a request."""
+        self.head_began = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser at the end of a head."""
+        self.head_began = False
+        super().on_headers_complete()
 
 
 class Server(uvicorn.Server):
-    """Says READY=1 once requests can be served; at a stop answers 503 on readiness before it closes."""
+    """Says READY=1 once requests can be served, and stops without losing one.
 
-    def __init__(self, config: uvicorn.Config, shared: Services, notifier: Notifier) -> None:
+    :param drain: seconds between the first signal and the end of accepting. Zero for an inherited socket:
+        whoever holds it keeps its queue for the successor.
+    """
+
+    def __init__(self, config: uvicorn.Config, shared: Services, notifier: Notifier, drain: float) -> None:
         super().__init__(config)
         self._shared = shared
         self._notifier = notifier
+        self._drain = drain
         self._began = time.monotonic()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -35,6 +82,15 @@ class Server(uvicorn.Server):
         if self._notifier.watchdog_seconds:
             self._tasks.append(asyncio.create_task(self._watchdog(), name="watchdog"))
         await super().main_loop()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, read what was accepted, finish it, close."""
+        self._stop_accepting()
+        await asyncio.sleep(GRACE_SECONDS)
+        limit = time.monotonic() + ANNOUNCED_SECONDS
+        while self._announced() and time.monotonic() < limit and not self.force_exit:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
         for task in self._tasks:
             task.cancel()
 
@@ -47,10 +103,23 @@ class Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._begin_stop, sig)
 
     def _begin_stop(self, sig: int) -> None:
-        drain = self._shared.settings.drain_seconds
-        log.info("service_stopping", signal=signal.Signals(sig).name, drainSeconds=drain)
+        log.info("service_stopping", signal=signal.Signals(sig).name, drainSeconds=self._drain)
         self._notifier.send("STOPPING=1", "STATUS=Draining")
-        asyncio.get_running_loop().call_later(drain, super().handle_exit, sig, None)
+        if self._drain:
+            asyncio.get_running_loop().call_later(self._drain, super().handle_exit, sig, None)
+            return
+        self._stop_accepting()
+        super().handle_exit(sig, None)
+
+    def _stop_accepting(self) -> None:
+        for server in self.servers:
+            server.close()
+
+    def _announced(self) -> bool:
+        return any(
+            isinstance(connection, Protocol) and connection.announced
+            for connection in self.server_state.connections
+        )
 
     async def _announce(self) -> None:
         self._notifier.send("STATUS=Waiting for the database")
@@ -67,17 +136,54 @@ class Server(uvicorn.Server):
             await asyncio.sleep(interval)
 
 
-def serve(shared: Services, *, uds: Path | None, host: str, port: int) -> int:
-    """Serve until a signal; the exit code of the process."""
-    release = shared.release
-    log.info("service_starting", release=release.label, version=release.version, pid=os.getpid())
+def inherited(fd: int) -> socket.socket:
+    """The listening socket behind a descriptor.
+
+    :raises CommandError: ``SOCKET_INVALID`` when it is none.
+    """
+    try:
+        # A duplicate: closing ours leaves the descriptor as it was given.
+        found = socket.socket(fileno=os.dup(fd))
+        listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    except OSError as error:
+        raise _no_listener(fd, os.strerror(error.errno or 0)) from error
+    if not listens or found.type != socket.SOCK_STREAM:
+        raise _no_listener(fd, "it does not listen for connections")
+    return found
+
+
+def _no_listener(fd: int, cause: str) -> CommandError:
+    return CommandError(
+        "SOCKET_INVALID",
+        f"Descriptor {fd} is no listening socket: {cause}.",
+        "Start the service through its socket unit (Sockets= of the service, Accept=no), where it is 3.",
+    )
+
+
+def serve(shared: Services, endpoint: Endpoint) -> int:
+    """Serve until a signal; the exit code of the process.
+
+    :raises CommandError: ``SOCKET_INVALID``.
+    """
+    release, chosen = shared.release, shared.settings
+    log.info(
+        "service_starting",
+        release=release.label,
+        version=release.version,
+        pid=os.getpid(),
+        colour=chosen.colour,
+    )
+    sockets = [inherited(endpoint.fd)] if endpoint.fd is not None else None
+    drain = chosen.drain_seconds
+    if drain is None:
+        drain = 0.0 if sockets else DEFAULT_DRAIN_SECONDS
     config = uvicorn.Config(
         app.create(shared),
-        host=host,
-        port=port,
-        uds=str(uds) if uds else None,
+        host=endpoint.host,
+        port=endpoint.port,
+        uds=str(endpoint.uds) if endpoint.uds else None,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -85,15 +191,16 @@ def serve(shared: Services, *, uds: Path | None, host: str, port: int) -> int:
         proxy_headers=False,
         server_header=False,
         reset_contextvars=True,
+        backlog=BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=shared.settings.stop_timeout,
+        timeout_graceful_shutdown=chosen.stop_timeout,
     )
     # uvicorn raises the signal again once it has stopped; the process then ends by itself, with 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
-    server = Server(config, shared, Notifier())
-    server.run()
-    if uds is not None:
-        uds.unlink(missing_ok=True)
+    server = Server(config, shared, Notifier(), drain)
+    server.run(sockets)
+    if sockets is None and endpoint.uds is not None:
+        endpoint.uds.unlink(missing_ok=True)
     log.info("service_stopped", uptimeSec=shared.uptime_seconds)
     return 0 if server.started else 2

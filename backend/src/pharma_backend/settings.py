@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PHARMA_", extra="ignore")
 
     env: Literal["prod", "staging", "lab"] = "prod"
+    colour: str = Field(default="", pattern=r"^[a-z]{0,16}$")
     pool_min_size: int = Field(default=2, ge=1)
     pool_max_size: int = Field(default=10, ge=1)
     pool_timeout: float = Field(default=3.0, gt=0)
@@ -38,12 +39,14 @@ class Settings(BaseSettings):
     readiness_timeout: float = Field(default=1.0, gt=0)
     access_token_ttl: int = Field(default=15 * 60, ge=30)
     refresh_token_ttl: int = Field(default=12 * 3600, ge=60)
-    drain_seconds: float = Field(default=1.0, ge=0)
+    drain_seconds: float | None = Field(default=None, ge=0)
     stop_timeout: int = Field(default=20, ge=1)
     metrics_peers: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = (
         IPv4Network("127.0.0.0/8"),
         IPv6Network("::1/128"),
     )
+
+    secret_inventory: Path | None = None
 
     @field_validator("metrics_peers", mode="before")
     @classmethod

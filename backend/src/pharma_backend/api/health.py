@@ -67,7 +67,7 @@ def _may_scrape(request: Request, shared: Services) -> bool:
 def _sample(shared: Services) -> None:
     stats = shared.database.pool.get_stats()
     size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
-    metrics.POOL_SIZE.labels("idle").set(idle)
-    metrics.POOL_SIZE.labels("used").set(size - idle)
+    metrics.POOL_CONNECTIONS.labels("idle").set(idle)
+    metrics.POOL_CONNECTIONS.labels("used").set(size - idle)
     metrics.POOL_WAITING.set(stats.get("requests_waiting", 0))
     metrics.READY.set(int(shared.readiness.ok))
