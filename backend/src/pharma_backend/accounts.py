@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from . import audit, log, passwords
 from .database import Database, Row, Transaction
 from .errors import Problem
-from .tokens import Principal, Tokens
+from .tokens import Principal, Tokens, refresh_invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Accounts:
                 {"hash": self._tokens.refresh_hash(token)},
             )
             if row is None:
-                raise Problem("AUTH_REFRESH_INVALID", 401, "The refresh token is not valid")
+                raise refresh_invalid()
             principal = _principal(row)
             if row["used_at"] is not None:
                 reused = await tx.execute(
@@ -102,15 +102,15 @@ class Accounts:
         return principal, session
 
     async def _issue(self, tx: Transaction, principal: Principal, family: uuid.UUID) -> Session:
-        token, digest = self._tokens.new_refresh()
+        refresh = self._tokens.new_refresh()
         await tx.execute(
             """
             insert into pharmacy.refresh_tokens (user_id, family, token_hash, expires_at)
             values (%(user)s, %(family)s, %(hash)s, now() + make_interval(secs => %(ttl)s))
             """,
-            {"user": principal.user_id, "family": family, "hash": digest, "ttl": self._refresh_ttl},
+            {"user": principal.user_id, "family": family, "hash": refresh.digest, "ttl": self._refresh_ttl},
         )
-        return Session(self._tokens.access(principal), token, self._tokens.access_ttl)
+        return Session(self._tokens.access(principal), refresh.token, self._tokens.access_ttl)
 
 
 def _principal(row: Row) -> Principal:

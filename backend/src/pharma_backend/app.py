@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from . import metrics, problems
+from . import keyring, metrics, problems
 from .accounts import Accounts
 from .api import auth, cash, health, sales
 from .api.services import Services
@@ -23,7 +23,11 @@ from .tokens import Tokens
 def services(settings: Settings, release: Release, secrets: dict[str, str]) -> Services:
     """What handlers work with, from the secrets DATABASE_URL, JWT_SECRET and REFRESH_SECRET."""
     database = Database(secrets["DATABASE_URL"], settings)
-    tokens = Tokens(secrets["JWT_SECRET"], secrets["REFRESH_SECRET"], settings.access_token_ttl)
+    tokens = Tokens(
+        keyring.parse("JWT_SECRET", secrets["JWT_SECRET"]),
+        keyring.parse("REFRESH_SECRET", secrets["REFRESH_SECRET"]),
+        settings.access_token_ttl,
+    )
     return Services(
         settings=settings,
         release=release,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Settings from ``PHARMA_*`` and secrets from ``$CREDENTIALS_DIRECTORY``.
 
-A secret is a file named like the secret (systemd ``LoadCredential=``). Outside ``PHARMA_ENV=prod``
+A secret is a file named like the secret (systemd ``LoadCredential=``); ``JWT_SECRET`` and
+``REFRESH_SECRET`` are key rings (:mod:`.keyring`). Outside ``PHARMA_ENV=prod``
 an environment variable of that name is read when there is no file.
 """
 
@@ -15,11 +16,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from . import keyring
 from .errors import CommandError
 
-MIN_SECRET_BYTES = 32
 SecretName = Literal["DATABASE_URL", "MIGRATION_DATABASE_URL", "JWT_SECRET", "REFRESH_SECRET"]
-_SIGNING = ("JWT_SECRET", "REFRESH_SECRET")
+_KEY_RINGS = ("JWT_SECRET", "REFRESH_SECRET")
 
 
 class Settings(BaseSettings):
@@ -97,7 +98,8 @@ def load() -> Settings:
 def secrets(*names: SecretName) -> dict[str, str]:
     """Read the named secrets, each present and long enough.
 
-    :raises CommandError: ``CREDENTIALS_DIRECTORY_MISSING``, ``SECRET_MISSING`` or ``SECRET_TOO_SHORT``.
+    :raises CommandError: ``CREDENTIALS_DIRECTORY_MISSING``, ``SECRET_MISSING``, ``SECRET_UNREADABLE``,
+        ``SECRET_TOO_SHORT`` or ``SECRET_DUPLICATE``.
     """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory and not Path(directory).is_dir():
@@ -129,10 +131,6 @@ def _checked(name: str, value: str) -> str:
             else f"a file named {name} in $CREDENTIALS_DIRECTORY, or for development as variable {name}"
         )
         raise CommandError("SECRET_MISSING", f"The secret {name} is missing.", f"Give it as {where}.")
-    if name in _SIGNING and len(value.encode()) < MIN_SECRET_BYTES:
-        raise CommandError(
-            "SECRET_TOO_SHORT",
-            f"The secret {name} has fewer than {MIN_SECRET_BYTES} bytes.",
-            "Make one with: openssl rand -base64 48",
-        )
+    if name in _KEY_RINGS:
+        keyring.parse(name, value)
     return value

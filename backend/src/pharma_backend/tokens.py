@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Access tokens (JWT, HS256, short) and refresh tokens (random, kept only as a keyed hash)."""
+"""Access tokens (JWT, HS256, short) and refresh tokens (random, kept only as a keyed hash).
+
+Both name the key they were made with: access tokens by ``kid`` in the JOSE header, refresh tokens by
+what stands before the point (``<kid>.<random>``). A token whose key is not in the ring is not valid.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,12 @@ import hashlib
 import hmac
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jwt
 
 from .errors import Problem
+from .keyring import Key, KeyRing
 
 ISSUER = "pharma-backend"
 ALGORITHM = "HS256"
@@ -32,9 +37,9 @@ class Tokens:
     :param access_ttl: life of an access token in seconds.
     """
 
-    def __init__(self, jwt_secret: str, refresh_secret: str, access_ttl: int) -> None:
-        self._jwt_secret = jwt_secret
-        self._refresh_secret = refresh_secret.encode()
+    def __init__(self, access_keys: KeyRing, refresh_keys: KeyRing, access_ttl: int) -> None:
+        self._access_keys = access_keys
+        self._refresh_keys = refresh_keys
         self.access_ttl = access_ttl
 
     def access(self, principal: Principal) -> str:
@@ -49,17 +54,21 @@ class Tokens:
             "exp": now + self.access_ttl,
             "jti": secrets.token_hex(8),
         }
-        return jwt.encode(claims, self._jwt_secret, algorithm=ALGORITHM)
+        key = self._access_keys.current
+        return jwt.encode(claims, key.secret, algorithm=ALGORITHM, headers={"kid": key.kid})
 
     def principal(self, token: str) -> Principal:
         """Who an access token speaks for.
 
-        :raises Problem: ``AUTH_TOKEN_EXPIRED`` or ``AUTH_TOKEN_INVALID``.
+        :raises Problem: ``AUTH_TOKEN_EXPIRED`` or ``AUTH_TOKEN_INVALID``, also for an unknown key.
         """
         try:
+            key = self._access_keys.find(jwt.get_unverified_header(token)["kid"])
+            if key is None:
+                raise jwt.InvalidKeyError("no key of that id")
             claims = jwt.decode(
                 token,
-                self._jwt_secret,
+                key.secret,
                 algorithms=[ALGORITHM],
                 issuer=ISSUER,
                 options={"require": ["exp", "iat", "sub"]},
@@ -67,17 +76,43 @@ class Tokens:
             return Principal(int(claims["sub"]), int(claims["store"]), str(claims["role"]))
         except jwt.ExpiredSignatureError as error:
             raise _unauthorized("AUTH_TOKEN_EXPIRED", "The access token has expired") from error
-        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError) as error:
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError) as error:
             raise _unauthorized("AUTH_TOKEN_INVALID", "The access token is not valid") from error
 
-    def new_refresh(self) -> tuple[str, bytes]:
-        """A new refresh token and the hash of it that is stored."""
-        token = secrets.token_urlsafe(32)
-        return token, self.refresh_hash(token)
+    def new_refresh(self) -> RefreshToken:
+        """A new refresh token with what is stored of it."""
+        key = self._refresh_keys.current
+        token = f"{key.kid}.{secrets.token_urlsafe(32)}"
+        return RefreshToken(token, key.kid, _digest(key, token))
 
     def refresh_hash(self, token: str) -> bytes:
-        """HMAC-SHA256 of a refresh token: 32 bytes, useless to whoever reads the table."""
-        return hmac.new(self._refresh_secret, token.encode(), hashlib.sha256).digest()
+        """HMAC-SHA256 of a refresh token: 32 bytes, useless to whoever reads the table.
+
+        :raises Problem: ``AUTH_REFRESH_INVALID`` when no key of the ring made it.
+        """
+        kid, point, _random = token.partition(".")
+        key = self._refresh_keys.find(kid) if point else None
+        if key is None:
+            raise refresh_invalid()
+        return _digest(key, token)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token: what the client gets, and the id of the key and the hash that are stored."""
+
+    token: str = field(repr=False)
+    kid: str
+    digest: bytes
+
+
+def refresh_invalid() -> Problem:
+    """The answer to a refresh token that is unknown, expired, revoked or of a retired key."""
+    return Problem("AUTH_REFRESH_INVALID", 401, "The refresh token is not valid", "Log in again.")
+
+
+def _digest(key: Key, token: str) -> bytes:
+    return hmac.new(key.secret, token.encode(), hashlib.sha256).digest()
 
 
 def _unauthorized(code: str, title: str) -> Problem:
