@@ -18,6 +18,7 @@ FLOORS = {
     "journey": 2,
     "backup": 3,
     "evidence": 3,
+    "custody": 3,
     "drill": 4,
     "cli": 5,
 }

@@ -125,6 +125,19 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Secret:
+    """A secret of this host for the inventory: the file that holds it and who answers for it.
+
+    ``ring``: one secret a line, of which the first signs; else the whole file is the value.
+    """
+
+    file: Path
+    owner: str
+    max_age_days: Literal[90, 180]
+    ring: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything a host's jobs need; sections that a host does not use are None or empty."""
 
@@ -137,6 +150,8 @@ class Config:
     stores: dict[str, Store] = field(default_factory=dict)
     drill: Drill | None = None
     evidence: Evidence = Evidence()
+    secrets: dict[str, Secret] = field(default_factory=dict)
+    fingerprint_key_file: Path = Path("/etc/pharma-ops/keys/fingerprint.key")
 
     def store(self, name: str) -> Store:
         """The store of that name.
@@ -244,7 +259,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return tuple(_value(arguments[0], item, where) for item in _instance(list, "list", value, where))
     if origin is Literal:
         if value not in arguments:
-            raise _invalid(f"{where} must be one of {', '.join(arguments)}, not {value!r}")
+            raise _invalid(f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}")
         return value
     if hint is Path:
         return _absolute_path(value, where)
