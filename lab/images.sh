@@ -90,6 +90,7 @@ make_prepared() {
     printf 'en_US.UTF-8 UTF-8\npt_BR.UTF-8 UTF-8\n' >/etc/locale.gen
     apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold $(packages prepared | paste -sd' ')
     locale-gen
+    systemctl disable --quiet nginx.service
     $TIDY"
 }
 
