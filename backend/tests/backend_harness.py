@@ -21,6 +21,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 PASSWORD = "correct horse battery"
+FAST = {"PHARMA_READINESS_INTERVAL": "0.2", "PHARMA_DRAIN_SECONDS": "0.3"}
 ROLES = """
 create role pharma_owner nologin;
 create role pharma_runtime nologin;
@@ -190,15 +191,17 @@ def eventually(check: Callable[[], Any], seconds: float = 10) -> Any:
         time.sleep(0.02)
 
 
-def start_service(cli: Cli, home: Path, arguments: Sequence[str] = (), **extra: str) -> Service:
-    """Start ``serve`` on a unix socket and wait until it answers."""
+def start_service(
+    cli: Cli, home: Path, arguments: Sequence[str] = (), *, production_times: bool = False, **extra: str
+) -> Service:
+    """Start ``serve`` on a unix socket and wait until it answers; checks and drains are fast unless told."""
     socket, output = home / "api.sock", home / "out.log"
     with output.open("ab") as stream:
         process = subprocess.Popen(
             cli.command("serve", "--uds", str(socket), *arguments),
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=cli.env(PHARMA_READINESS_INTERVAL="0.2", PHARMA_DRAIN_SECONDS="0.3", **extra),
+            env=cli.env(**({} if production_times else FAST), **extra),
         )
     client = httpx.Client(
         transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://pharma", timeout=15

@@ -15,11 +15,12 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from . import context, log, metrics, requestid
 from .errors import Problem
+from .reach import Connection, Patience
 from .settings import Settings
 
 Row = DictRow
-Connection = psycopg.AsyncConnection[DictRow]
-
+# How much longer than its statement_timeout a server may take to say so. After that it hangs.
+HANG_SECONDS = 2.0
 
 # SQLSTATE of what another try may well get through: deadlock, serialization, lock and statement timeouts.
 _BUSY = frozenset({"40001", "40P01", "55P03", "57014"})
@@ -53,10 +54,14 @@ def busy() -> Problem:
 
 
 class Transaction:
-    """One transaction; counts its statements and their time into the request's context."""
+    """One transaction; counts its statements and their time into the request's context.
 
-    def __init__(self, connection: Connection) -> None:
+    :param patience: seconds after which a server that has not answered a statement hangs.
+    """
+
+    def __init__(self, connection: Connection, patience: float) -> None:
         self._connection = connection
+        self._patience = patience
 
     async def execute(
         self, query: LiteralString | sql.Composed, parameters: Mapping[str, Any] | None = None
@@ -83,8 +88,9 @@ class Transaction:
         """Run a statement for each of some rows, in one round trip."""
         started = time.perf_counter()
         try:
-            async with self._connection.cursor() as cursor:
-                await cursor.executemany(query, rows)
+            with Patience(self._connection, self._patience):
+                async with self._connection.cursor() as cursor:
+                    await cursor.executemany(query, rows)
         finally:
             _count(time.perf_counter() - started)
 
@@ -93,7 +99,8 @@ class Transaction:
     ) -> psycopg.AsyncCursor[DictRow]:
         started = time.perf_counter()
         try:
-            return await self._connection.execute(query, parameters)
+            with Patience(self._connection, self._patience):
+                return await self._connection.execute(query, parameters)
         finally:
             _count(time.perf_counter() - started)
 
@@ -103,6 +110,7 @@ class Database:
 
     def __init__(self, url: str, settings: Settings) -> None:
         self._settings = settings
+        self._patience = settings.statement_timeout + HANG_SECONDS
         self.pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=settings.pool_min_size,
@@ -112,7 +120,7 @@ class Database:
             reconnect_timeout=4,  # bounds the back-off, so that the pool is back seconds after the database
             open=False,
             name="pharma",
-            connection_class=psycopg.AsyncConnection[DictRow],
+            connection_class=Connection,
             configure=self._configure,
             kwargs={
                 "autocommit": True,
@@ -141,7 +149,7 @@ class Database:
         committing = False
         try:
             try:
-                yield Transaction(connection)
+                yield Transaction(connection, self._patience)
                 committing = True
                 await self._end(connection, "commit")
             except BaseException:
@@ -152,6 +160,7 @@ class Database:
             if error.sqlstate in _BUSY:
                 raise busy() from error
             if _is_unreachable(error, connection):
+                metrics.CONNECTION_ERRORS.labels(connection.loss).inc()
                 raise unreachable(committing=committing) from error
             raise
         finally:
@@ -161,7 +170,7 @@ class Database:
         """A connection with an open transaction; dead ones that the pool still held are passed over.
 
         ``begin`` and the application name travel in one round trip. Trying again is safe here and
-        only here: nothing has been done yet.
+        only here: nothing has been done yet. A server that hangs is not tried again: it has taken its time.
         """
         request = context.current()
         name = requestid.application_name(request.request_id if request else log.SERVICE)
@@ -170,16 +179,20 @@ class Database:
         for _ in range(self.pool.max_size + 1):
             started = time.perf_counter()
             try:
-                connection = await self.pool.getconn()
+                connection = await self._connection()
             except (PoolTimeout, PoolClosed) as error:
                 failure = failure or error
                 break
             try:
-                await connection.execute(begin)
+                with Patience(connection, self._settings.pool_timeout):
+                    await connection.execute(begin)
             except psycopg.OperationalError as error:
                 failure = error
+                metrics.CONNECTION_ERRORS.labels(connection.loss).inc()
                 await connection.close()
                 await self.pool.putconn(connection)
+                if connection.hung:
+                    break
             except BaseException:
                 await self.pool.putconn(connection)
                 raise
@@ -190,9 +203,18 @@ class Database:
         metrics.DB_ERRORS.labels("unreachable").inc()
         raise unreachable() from failure
 
+    async def _connection(self) -> Connection:
+        with metrics.POOL_WAIT.time():
+            try:
+                return await self.pool.getconn()
+            except PoolTimeout:
+                metrics.CONNECTION_ERRORS.labels(metrics.POOL_TIMEOUT).inc()
+                raise
+
     async def _end(self, connection: Connection, statement: LiteralString) -> None:
         started = time.perf_counter()
-        await connection.execute(statement)
+        with Patience(connection, self._patience):
+            await connection.execute(statement)
         _count(time.perf_counter() - started)
 
     async def _roll_back(self, connection: Connection) -> None:
@@ -208,16 +230,21 @@ class Database:
             "lock_timeout": self._settings.lock_timeout,
             "idle_in_transaction_session_timeout": self._settings.statement_timeout * 2,
         }
-        await connection.execute(
-            """
-            select set_config(name, value, false)
-              from unnest(%(names)s::text[], %(values)s::text[]) as s (name, value)
-            """,
-            {
-                "names": [*limits, "search_path", "timezone"],
-                "values": [*(f"{int(seconds * 1000)}ms" for seconds in limits.values()), "pg_catalog", "UTC"],
-            },
-        )
+        with Patience(connection, self._settings.connect_timeout):
+            await connection.execute(
+                """
+                select set_config(name, value, false)
+                  from unnest(%(names)s::text[], %(values)s::text[]) as s (name, value)
+                """,
+                {
+                    "names": [*limits, "search_path", "timezone"],
+                    "values": [
+                        *(f"{int(seconds * 1000)}ms" for seconds in limits.values()),
+                        "pg_catalog",
+                        "UTC",
+                    ],
+                },
+            )
 
 
 def _count(seconds: float) -> None:

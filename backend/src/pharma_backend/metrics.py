@@ -8,9 +8,18 @@ event is an increase and not a birth.
 from __future__ import annotations
 
 import platform
+import time
 
 import psycopg
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import (
+    PROCESS_COLLECTOR,
+    REGISTRY,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from .release import Release
@@ -26,21 +35,13 @@ OBJECTIVES: dict[tuple[str, str], float] = {
 }
 _BUCKETS = sorted({0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 1.0, 2.5, 5.0, 10.0, *OBJECTIVES.values()})
 
-# Codes of failed connections to the database, as the drivers of the Node.js world number them.
-CANNOT_REACH = "P1001"
-REACHED_TIMED_OUT = "P1002"
-REFUSED_LOGIN = "P1000"
-UNKNOWN_DATABASE = "P1003"
-CLOSED_BY_SERVER = "P1017"
-POOL_TIMEOUT = "pool_timeout"
-CONNECTION_CODES = (
-    REFUSED_LOGIN,
-    CANNOT_REACH,
-    REACHED_TIMED_OUT,
-    UNKNOWN_DATABASE,
-    CLOSED_BY_SERVER,
-    POOL_TIMEOUT,
-)
+# Connections to the database that failed, by code. The first two are numbered as Prisma numbers them.
+CANNOT_REACH = "P1001"  # refused, no route, no such host, no answer to the first packet
+REACHED_TIMED_OUT = "P1002"  # the host takes connections, but the server does not answer in time
+CLOSED_BY_SERVER = "P1017"  # a connection that was in use was lost
+REFUSED = "refused"  # the server answered: wrong password, no such database, too many clients, starting up
+POOL_TIMEOUT = "pool_timeout"  # every connection of the pool was in use for too long
+CONNECTION_CODES = (CANNOT_REACH, REACHED_TIMED_OUT, CLOSED_BY_SERVER, REFUSED, POOL_TIMEOUT)
 LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 REQUESTS = Counter("pharma_http_requests_total", "Requests served", ["method", "route", "status"])
@@ -79,8 +80,23 @@ LOOP_LAG_LAST = Gauge("pharma_event_loop_lag_last_seconds", "The newest observat
 LOG_LINES = Counter("pharma_log_lines_total", "Log lines written by level", ["level"])
 LOG_WRITE_ERRORS = Counter("pharma_log_write_errors_total", "Log lines that could not be written")
 
+SECRET_AGE = Gauge("pharma_secret_age_seconds", "Time since the secret was made", ["name"])
+SECRET_MAX_AGE = Gauge("pharma_secret_max_age_seconds", "Age at which it must be replaced", ["name"])
+SECRET_INVENTORY = Gauge("pharma_secret_inventory_readable", "0 when the inventory of secrets cannot be used")
+
 RELEASE = Gauge("pharma_release_info", "The running release", ["version", "digest", "colour"])
 BUILD = Gauge("pharma_build_info", "What the release runs on", ["python", "psycopg", "libpq"])
+
+
+class Process(ProcessCollector):
+    """The library's metrics of the process, which it leaves out where ``ProcSubset=pid`` hides /proc/stat."""
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+REGISTRY.unregister(PROCESS_COLLECTOR)
+Process()
 
 for _code in CONNECTION_CODES:
     CONNECTION_ERRORS.labels(_code)

@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from . import app, log
+from . import app, log, metrics
 from .api.services import Services
 from .errors import CommandError
 from .notify import Notifier
@@ -26,6 +26,9 @@ GRACE_SECONDS = 0.25
 # How long a stop waits for a request that is announced: a connection without its first, or half a head.
 ANNOUNCED_SECONDS = 1.0
 DEFAULT_DRAIN_SECONDS = 1.0
+# Of WatchdogSec=: the rest is for the kill and the new start, so that a stuck service is back within it.
+WATCHDOG_SHARE = 0.75
+LAG_INTERVAL = 0.25
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class Server(uvicorn.Server):
         """Serve until a stop is asked for."""
         self._loop = asyncio.get_running_loop()
         self._tasks.append(asyncio.create_task(self._announce(), name="announce"))
+        self._tasks.append(asyncio.create_task(_measure_lag(), name="lag"))
         if self._notifier.watchdog_seconds:
-            self._tasks.append(asyncio.create_task(self._watchdog(), name="watchdog"))
+            watchdog = self._watchdog(self._notifier.watchdog_seconds * WATCHDOG_SHARE)
+            self._tasks.append(asyncio.create_task(watchdog, name="watchdog"))
         await super().main_loop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -128,12 +133,22 @@ class Server(uvicorn.Server):
         elapsed = int((time.monotonic() - self._began) * 1000)
         log.info("service_ready", release=self._shared.release.label, startMs=elapsed)
 
-    async def _watchdog(self) -> None:
-        interval = (self._notifier.watchdog_seconds or 0) / 3
+    async def _watchdog(self, seconds: float) -> None:
+        interval = seconds / 3
         log.info("watchdog_enabled", intervalMs=int(interval * 1000))
+        self._notifier.send(f"WATCHDOG_USEC={int(seconds * 1_000_000)}")
         while True:
             self._notifier.send("WATCHDOG=1")
             await asyncio.sleep(interval)
+
+
+async def _measure_lag() -> None:
+    while True:
+        began = time.monotonic()
+        await asyncio.sleep(LAG_INTERVAL)
+        lag = max(0.0, time.monotonic() - began - LAG_INTERVAL)
+        metrics.LOOP_LAG.observe(lag)
+        metrics.LOOP_LAG_LAST.set(lag)
 
 
 def inherited(fd: int) -> socket.socket:

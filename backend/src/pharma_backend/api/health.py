@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``/health`` and ``/metrics``: answered from memory."""
 
+from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from .. import metrics
+from .. import inventory, metrics
 from ..errors import Problem
 from .services import Services, ServicesDep
 
@@ -69,5 +70,8 @@ def _sample(shared: Services) -> None:
     size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
     metrics.POOL_CONNECTIONS.labels("idle").set(idle)
     metrics.POOL_CONNECTIONS.labels("used").set(size - idle)
+    metrics.POOL_MAX.set(stats.get("pool_max", 0))
     metrics.POOL_WAITING.set(stats.get("requests_waiting", 0))
     metrics.READY.set(int(shared.readiness.ok))
+    if shared.settings.secret_inventory is not None:
+        inventory.sample(shared.settings.secret_inventory, datetime.now(tz=UTC))
