@@ -7,7 +7,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
@@ -64,3 +66,54 @@ def sql(cluster: Cluster) -> Iterator[psycopg.Connection]:
     """A superuser's connection to the pharmacy's database."""
     with psycopg.connect(cluster.url("postgres", "pharmacy"), autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def user(service: Service, sql: psycopg.Connection) -> str:
+    """A cashier of the first store whom nobody else uses, with bia's password."""
+    username = f"c-{uuid4().hex[:12]}"
+    sql.execute(
+        """
+        insert into pharmacy.users (store_id, username, full_name, role, password_hash)
+        select store_id, %s, full_name, role, password_hash from pharmacy.users where username = 'bia'
+        """,
+        (username,),
+    )
+    return username
+
+
+@pytest.fixture
+def api(service: Service, user: str) -> Iterator[httpx.Client]:
+    """A client of that cashier with an open cash session of 100.00."""
+    transport = httpx.HTTPTransport(uds=str(service.socket))
+    with httpx.Client(transport=transport, base_url="http://pharma", timeout=30) as client:
+        client.headers.update(service.headers(user))
+        opened = client.post("/cash/open", json={"register": user, "opening_amount": "100.00"})
+        assert opened.status_code == 201, opened.text
+        yield client
+
+
+@pytest.fixture
+def product(sql: psycopg.Connection) -> int:
+    """A product with an expired lot of 50, one of 4 that expires today, one of 6 later, at 10.00."""
+    ean = f"{uuid4().int % 10**13:013d}"
+    row = sql.execute(
+        "insert into pharmacy.products (ean, name, active_ingredient, price)"
+        " values (%s, 'Teste 1 mg', 'Teste', 10.00) returning id",
+        (ean,),
+    ).fetchone()
+    assert row
+    for days, units in ((-1, 50), (0, 4), (90, 6)):
+        sql.execute(
+            """
+            with lot as (
+              insert into pharmacy.lots (product_id, code, manufactured_on, expires_on, unit_cost)
+              values (%(product)s, %(code)s, '2020-01-01',
+                      (now() at time zone 'America/Sao_Paulo')::date + %(days)s::int, 5)
+              returning id)
+            insert into pharmacy.stock (store_id, lot_id, received, quantity)
+            select 1, id, %(units)s, %(units)s from lot
+            """,
+            {"product": row[0], "code": f"d{days}", "days": days, "units": units},
+        )
+    return int(row[0])

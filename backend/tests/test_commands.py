@@ -33,11 +33,11 @@ def database(cli: Cli, user: str = "postgres") -> psycopg.Connection:
 def test_migrate_twice_changes_nothing_the_second_time(empty: Cli) -> None:
     first = empty.json("migrate")
     assert first["changed"]
-    assert first["applied"] == [1]
+    assert first["applied"] == [1, 2]
     assert not empty.json("migrate")["changed"]
     with database(empty, "pharma_backup") as backup:
         assert backup.execute(ASK_BACKUP).fetchone() == ("pharma-backend", "0.1.0", "0" * 64)
-        assert backup.execute("select max(version) from pharmacy.schema_migrations").fetchone() == (1,)
+        assert backup.execute("select max(version) from pharmacy.schema_migrations").fetchone() == (2,)
         owners = backup.execute(
             "select distinct pg_get_userbyid(relowner) from pg_class"
             " where relnamespace = 'pharmacy'::regnamespace"

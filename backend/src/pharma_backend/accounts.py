@@ -105,10 +105,16 @@ class Accounts:
         refresh = self._tokens.new_refresh()
         await tx.execute(
             """
-            insert into pharmacy.refresh_tokens (user_id, family, token_hash, expires_at)
-            values (%(user)s, %(family)s, %(hash)s, now() + make_interval(secs => %(ttl)s))
+            insert into pharmacy.refresh_tokens (user_id, family, token_hash, kid, expires_at)
+            values (%(user)s, %(family)s, %(hash)s, %(kid)s, now() + make_interval(secs => %(ttl)s))
             """,
-            {"user": principal.user_id, "family": family, "hash": refresh.digest, "ttl": self._refresh_ttl},
+            {
+                "user": principal.user_id,
+                "family": family,
+                "hash": refresh.digest,
+                "kid": refresh.kid,
+                "ttl": self._refresh_ttl,
+            },
         )
         return Session(self._tokens.access(principal), refresh.token, self._tokens.access_ttl)
 

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import errors as pg
 
 from . import audit, log, money
-from .database import Database, Row, Transaction
+from .database import Row, Transaction
 from .errors import Problem
 from .tokens import Principal
 
@@ -49,87 +49,83 @@ async def require_open(tx: Transaction, principal: Principal) -> Row:
 
 
 async def open_session(
-    database: Database, principal: Principal, register: str, opening_amount: Decimal
+    tx: Transaction, principal: Principal, register: str, opening_amount: Decimal
 ) -> dict[str, Any]:
-    """Open a session with the amount that lies in the drawer.
+    """Open a session with the amount that lies in the drawer; the session.
 
     :raises Problem: ``CASH_ALREADY_OPEN``.
     """
     try:
-        async with database.transaction() as tx:
-            row = await tx.one(
-                """
-                insert into pharmacy.cash_sessions (store_id, user_id, register, opening_amount)
-                values (%(store)s, %(user)s, %(register)s, %(amount)s)
-                returning id, store_id, register, opened_at, opening_amount
-                """,
-                {
-                    "store": principal.store_id,
-                    "user": principal.user_id,
-                    "register": register,
-                    "amount": opening_amount,
-                },
-            )
-            amount = money.to_text(opening_amount)
-            await audit.record(tx, principal, "cash_opened", "cash_session", row["id"], openingAmount=amount)
+        row = await tx.one(
+            """
+            insert into pharmacy.cash_sessions (store_id, user_id, register, opening_amount)
+            values (%(store)s, %(user)s, %(register)s, %(amount)s)
+            returning id, store_id, register, opened_at, opening_amount
+            """,
+            {
+                "store": principal.store_id,
+                "user": principal.user_id,
+                "register": register,
+                "amount": opening_amount,
+            },
+        )
     except pg.UniqueViolation as error:
         raise Problem(
             "CASH_ALREADY_OPEN", 409, "A cash session is already open", "By this user or at this register."
         ) from error
-    log.info("cash_opened", cashSessionId=str(row["id"]), openingAmount=amount)
+    amount = money.to_text(opening_amount)
+    await audit.record(tx, principal, "cash_opened", "cash_session", row["id"], openingAmount=amount)
     return dict(row)
 
 
 async def close_session(
-    database: Database, principal: Principal, counted: Mapping[str, Decimal], session_id: int | None
+    tx: Transaction, principal: Principal, counted: Mapping[str, Decimal], session_id: int | None
 ) -> dict[str, Any]:
-    """Close the user's session when what was counted is what the ledger says.
+    """Close the user's session when what was counted is what the ledger says; the session with its totals.
 
     :raises Problem: ``CASH_NOT_OPEN``, ``CASH_ALREADY_CLOSED``, ``CASH_HAS_OPEN_SALES`` or
         ``CASH_TOTALS_MISMATCH`` with ``differences``.
     """
-    async with database.transaction() as tx:
-        session = await _lock_for_close(tx, principal, session_id)
-        facts = {"id": session["id"]}
-        sales = await tx.one(
-            """
-            select count(*) filter (where status = 'open') as open,
-                   count(*) filter (where status = 'paid') as paid
-              from pharmacy.sales where cash_session_id = %(id)s
-            """,
-            facts,
+    session = await _lock_for_close(tx, principal, session_id)
+    facts = {"id": session["id"]}
+    sales = await tx.one(
+        """
+        select count(*) filter (where status = 'open') as open,
+               count(*) filter (where status = 'paid') as paid
+          from pharmacy.sales where cash_session_id = %(id)s
+        """,
+        facts,
+    )
+    if sales["open"]:
+        raise Problem(
+            "CASH_HAS_OPEN_SALES",
+            409,
+            "Sales of this session are not paid",
+            "Pay or cancel them first.",
+            openSales=sales["open"],
         )
-        if sales["open"]:
-            raise Problem(
-                "CASH_HAS_OPEN_SALES",
-                409,
-                "Sales of this session are not paid",
-                "Pay or cancel them first.",
-                openSales=sales["open"],
-            )
-        totals = await tx.rows(
-            "select method, expected from pharmacy.cash_session_totals where cash_session_id = %(id)s", facts
+    totals = await tx.rows(
+        "select method, expected from pharmacy.cash_session_totals where cash_session_id = %(id)s", facts
+    )
+    expected = {row["method"]: row["expected"] for row in totals}
+    if wrong := differences(expected, counted):
+        log.warn("cash_totals_mismatch", cashSessionId=str(session["id"]), differences=wrong)
+        raise Problem(
+            "CASH_TOTALS_MISMATCH",
+            409,
+            "The counted totals are not those of the ledger",
+            "Count again; expected and observed are given for each method that differs.",
+            differences=wrong,
         )
-        expected = {row["method"]: row["expected"] for row in totals}
-        if wrong := differences(expected, counted):
-            log.warn("cash_totals_mismatch", cashSessionId=str(session["id"]), differences=wrong)
-            raise Problem(
-                "CASH_TOTALS_MISMATCH",
-                409,
-                "The counted totals are not those of the ledger",
-                "Count again; expected and observed are given for each method that differs.",
-                differences=wrong,
-            )
-        closed = await tx.one(
-            """
-            update pharmacy.cash_sessions set closed_at = now(), closing_amount = %(amount)s where id = %(id)s
-            returning id, store_id, register, opened_at, opening_amount, closed_at, closing_amount
-            """,
-            facts | {"amount": expected["cash"]},
-        )
-        amount = money.to_text(expected["cash"])
-        await audit.record(tx, principal, "cash_closed", "cash_session", session["id"], closingAmount=amount)
-    log.info("cash_closed", cashSessionId=str(session["id"]), closingAmount=amount, sales=sales["paid"])
+    closed = await tx.one(
+        """
+        update pharmacy.cash_sessions set closed_at = now(), closing_amount = %(amount)s where id = %(id)s
+        returning id, store_id, register, opened_at, opening_amount, closed_at, closing_amount
+        """,
+        facts | {"amount": expected["cash"]},
+    )
+    amount = money.to_text(expected["cash"])
+    await audit.record(tx, principal, "cash_closed", "cash_session", session["id"], closingAmount=amount)
     return {**closed, "totals": expected, "sales": sales["paid"]}
 
 

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Forward-only migrations: each in its transaction, recorded with its digest, never altered."""
+"""Forward-only migrations: each in its transaction, recorded with its digest, never altered.
+
+The release in service works on while they run and afterwards: they only add (:mod:`.expand`), and they
+never make it wait for a lock that they wait for themselves for longer than :class:`LockPolicy` says.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -14,6 +19,7 @@ from typing import Any, cast
 import psycopg
 from psycopg import sql
 
+from . import expand
 from .errors import CommandError
 from .release import Release
 
@@ -41,6 +47,22 @@ create table if not exists pharmacy.deployments (
   deployed_at timestamptz not null default now()
 );
 """
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """How a migration asks for locks on tables in use; times in seconds.
+
+    While it waits for one, everybody who comes after it waits too, so it gives up soon and comes again.
+    """
+
+    wait: float = 1.0
+    tries: int = 30
+    longest_pause: float = 3.0
+
+    def pause(self, tried: int) -> float:
+        """How long to stay away after so many tries: growing, and never the same twice."""
+        return min(self.longest_pause, 0.2 * 2.0**tried) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 @dataclass(frozen=True)
@@ -103,11 +125,32 @@ def pending(migrations: Iterable[Migration], applied: Mapping[int, str]) -> list
     return todo
 
 
-def run(url: str, release: Release, migrations: list[Migration] | None = None) -> dict[str, Any]:
+def require_expansion(migration: Migration) -> None:
+    """Refuse a migration that the release before could not live with.
+
+    :raises CommandError: ``MIGRATION_NOT_EXPANDING``.
+    """
+    refused = expand.refusals(migration.text)
+    if refused:
+        line, reason = refused[0]
+        raise CommandError(
+            "MIGRATION_NOT_EXPANDING",
+            f"Migration {migration.version:04d}_{migration.name} {reason} (line {line}), "
+            "and the release in service may still need it.",
+            f"Move it into a later release; there, say why it is safe: {expand.MARKER} <reason>",
+        )
+
+
+def run(
+    url: str,
+    release: Release,
+    migrations: list[Migration] | None = None,
+    locks: LockPolicy | None = None,
+) -> dict[str, Any]:
     """Apply what is pending and record the release; what was done.
 
     :raises CommandError: the database cannot be reached or is not UTF8, a role is missing, a migration
-        was altered or fails.
+        was altered, does not only add, does not get its locks, or fails.
     """
     migrations = packaged() if migrations is None else migrations
     with connect(url) as connection:
@@ -124,7 +167,9 @@ def run(url: str, release: Release, migrations: list[Migration] | None = None) -
         )
         todo = pending(migrations, applied)
         for migration in todo:
-            _apply(connection, migration, release)
+            require_expansion(migration)
+        for migration in todo:
+            _apply(connection, migration, release, locks or LockPolicy())
         deployed = _record_release(connection, release)
         head = connection.execute("select max(version) from pharmacy.schema_migrations").fetchone()
     return {
@@ -217,10 +262,28 @@ def _bootstrap(connection: psycopg.Connection) -> None:
     )
 
 
-def _apply(connection: psycopg.Connection, migration: Migration, release: Release) -> None:
+def _apply(connection: psycopg.Connection, migration: Migration, release: Release, locks: LockPolicy) -> None:
+    for tried in range(locks.tries):
+        try:
+            _try(connection, migration, release, locks.wait)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            time.sleep(locks.pause(tried))
+        else:
+            return
+    raise CommandError(
+        "MIGRATION_BLOCKED",
+        f"Migration {migration.version:04d}_{migration.name} did not get its locks in {locks.tries} tries.",
+        "Nothing was changed. Find the transaction that stays open (pg_stat_activity, xact_start), end it,"
+        " and run migrate again.",
+    )
+
+
+def _try(connection: psycopg.Connection, migration: Migration, release: Release, lock_wait: float) -> None:
     started = time.monotonic()
+    wait = sql.Literal(f"{int(lock_wait * 1000)}ms")
     try:
         with connection.transaction():
+            connection.execute(sql.SQL("set local lock_timeout = {}").format(wait))
             # The text comes from this package, never from input.
             connection.execute(sql.SQL(migration.text))
             connection.execute(
@@ -234,6 +297,8 @@ def _apply(connection: psycopg.Connection, migration: Migration, release: Releas
                     release.label,
                 ),
             )
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        raise
     except psycopg.Error as error:
         raise CommandError(
             "MIGRATION_FAILED",

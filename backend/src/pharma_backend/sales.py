@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from . import audit, cash, fefo, log, money
-from .database import Database, Row, Transaction
+from .database import Row, Transaction
 from .errors import Problem
 from .tokens import Principal
 
@@ -25,9 +25,9 @@ class Payment:
 
 
 async def create(
-    database: Database, principal: Principal, wanted: Iterable[tuple[int, int]], customer_cpf: str | None
+    tx: Transaction, principal: Principal, wanted: Iterable[tuple[int, int]], customer_cpf: str | None
 ) -> dict[str, Any]:
-    """Make a sale of (product id, quantity) pairs, taking from the lots that expire first.
+    """Make a sale of (product id, quantity) pairs, taking from the lots that expire first; the sale.
 
     Rows of stock are locked in one order (product, expiry, lot) by every sale, so two sales wait for
     each other and never deadlock.
@@ -37,129 +37,116 @@ async def create(
     quantities: dict[int, int] = defaultdict(int)
     for product_id, quantity in wanted:
         quantities[product_id] += quantity
-    async with database.transaction() as tx:
-        session = await cash.require_open(tx, principal)
-        prices = await _prices(tx, quantities)
-        customer_id = await _customer(tx, customer_cpf) if customer_cpf else None
-        lines = await _take(tx, principal.store_id, quantities, prices)
-        total = sum((line["quantity"] * line["unit_price"] for line in lines), Decimal("0.00"))
-        sale = await tx.one(
-            """
-            insert into pharmacy.sales (store_id, cash_session_id, user_id, customer_id, total)
-            values (%(store)s, %(session)s, %(user)s, %(customer)s, %(total)s)
-            returning id
-            """,
-            {
-                "store": principal.store_id,
-                "session": session["id"],
-                "user": principal.user_id,
-                "customer": customer_id,
-                "total": total,
-            },
-        )
-        await tx.many(
-            """
-            insert into pharmacy.sale_items (sale_id, line, product_id, lot_id, quantity, unit_price)
-            values (%(sale)s, %(line)s, %(product_id)s, %(lot_id)s, %(quantity)s, %(unit_price)s)
-            """,
-            [{**line, "sale": sale["id"], "line": number} for number, line in enumerate(lines, start=1)],
-        )
-        await audit.record(tx, principal, "sale_created", "sale", sale["id"], total=money.to_text(total))
-        document = await _document(tx, sale["id"])
-    log.info("sale_created", saleId=str(sale["id"]), total=money.to_text(total), lines=len(lines))
-    return document
+    session = await cash.require_open(tx, principal)
+    prices = await _prices(tx, quantities)
+    customer_id = await _customer(tx, customer_cpf) if customer_cpf else None
+    lines = await _take(tx, principal.store_id, quantities, prices)
+    total = sum((line["quantity"] * line["unit_price"] for line in lines), Decimal("0.00"))
+    sale = await tx.one(
+        """
+        insert into pharmacy.sales (store_id, cash_session_id, user_id, customer_id, total)
+        values (%(store)s, %(session)s, %(user)s, %(customer)s, %(total)s)
+        returning id
+        """,
+        {
+            "store": principal.store_id,
+            "session": session["id"],
+            "user": principal.user_id,
+            "customer": customer_id,
+            "total": total,
+        },
+    )
+    await tx.many(
+        """
+        insert into pharmacy.sale_items (sale_id, line, product_id, lot_id, quantity, unit_price)
+        values (%(sale)s, %(line)s, %(product_id)s, %(lot_id)s, %(quantity)s, %(unit_price)s)
+        """,
+        [{**line, "sale": sale["id"], "line": number} for number, line in enumerate(lines, start=1)],
+    )
+    await audit.record(tx, principal, "sale_created", "sale", sale["id"], total=money.to_text(total))
+    return await _document(tx, sale["id"])
 
 
-async def pay(
-    database: Database, principal: Principal, sale_id: int, payments: list[Payment]
-) -> dict[str, Any]:
-    """Take the payments of a sale, which together are its total.
+async def pay(tx: Transaction, principal: Principal, sale_id: int, payments: list[Payment]) -> dict[str, Any]:
+    """Take the payments of a sale, which together are its total; the sale.
 
     :raises Problem: ``CASH_NOT_OPEN``, ``SALE_UNKNOWN``, ``SALE_ALREADY_PAID``, ``SALE_CANCELLED``,
         ``SALE_OF_OTHER_SESSION`` or ``PAYMENT_TOTAL_MISMATCH``.
     """
-    async with database.transaction() as tx:
-        session = await cash.require_open(tx, principal)
-        sale = await _lock(tx, principal, sale_id)
-        _require_status_open(sale)
-        if sale["cash_session_id"] != session["id"]:
-            raise Problem("SALE_OF_OTHER_SESSION", 409, "The sale belongs to another cash session")
-        paid = sum((payment.amount for payment in payments), Decimal("0.00"))
-        if paid != sale["total"]:
-            raise Problem(
-                "PAYMENT_TOTAL_MISMATCH",
-                409,
-                "The payments are not the total of the sale",
-                expected=money.to_text(sale["total"]),
-                observed=money.to_text(paid),
-            )
-        await tx.many(
-            """
-            insert into pharmacy.payments (sale_id, cash_session_id, method, amount, tendered)
-            values (%(sale)s, %(session)s, %(method)s, %(amount)s, %(tendered)s)
-            """,
-            [
-                {
-                    "sale": sale_id,
-                    "session": session["id"],
-                    "method": payment.method,
-                    "amount": payment.amount,
-                    "tendered": payment.tendered,
-                }
-                for payment in payments
-            ],
+    session = await cash.require_open(tx, principal)
+    sale = await _lock(tx, principal, sale_id)
+    _require_status_open(sale)
+    if sale["cash_session_id"] != session["id"]:
+        raise Problem("SALE_OF_OTHER_SESSION", 409, "The sale belongs to another cash session")
+    paid = sum((payment.amount for payment in payments), Decimal("0.00"))
+    if paid != sale["total"]:
+        raise Problem(
+            "PAYMENT_TOTAL_MISMATCH",
+            409,
+            "The payments are not the total of the sale",
+            expected=money.to_text(sale["total"]),
+            observed=money.to_text(paid),
         )
-        await tx.execute(
-            "update pharmacy.sales set status = 'paid', paid_at = now() where id = %(id)s", {"id": sale_id}
-        )
-        await audit.record(tx, principal, "payment_confirmed", "sale", sale_id, amount=money.to_text(paid))
-        document = await _document(tx, sale_id)
-    methods = sorted({payment.method for payment in payments})
-    log.info("payment_confirmed", saleId=str(sale_id), amount=money.to_text(paid), methods=methods)
-    return document
+    await tx.many(
+        """
+        insert into pharmacy.payments (sale_id, cash_session_id, method, amount, tendered)
+        values (%(sale)s, %(session)s, %(method)s, %(amount)s, %(tendered)s)
+        """,
+        [
+            {
+                "sale": sale_id,
+                "session": session["id"],
+                "method": payment.method,
+                "amount": payment.amount,
+                "tendered": payment.tendered,
+            }
+            for payment in payments
+        ],
+    )
+    await tx.execute(
+        "update pharmacy.sales set status = 'paid', paid_at = now() where id = %(id)s", {"id": sale_id}
+    )
+    await audit.record(tx, principal, "payment_confirmed", "sale", sale_id, amount=money.to_text(paid))
+    return await _document(tx, sale_id)
 
 
-async def cancel(database: Database, principal: Principal, sale_id: int) -> dict[str, Any]:
-    """Cancel a sale that is not paid and put its units back.
+async def cancel(tx: Transaction, principal: Principal, sale_id: int) -> dict[str, Any]:
+    """Cancel a sale that is not paid and put its units back; the sale.
 
     :raises Problem: ``SALE_UNKNOWN``, ``SALE_ALREADY_PAID`` or ``SALE_CANCELLED``.
     """
-    async with database.transaction() as tx:
-        sale = await _lock(tx, principal, sale_id)
-        _require_status_open(sale)
-        items = await tx.rows(
-            """
-            select i.lot_id, i.quantity from pharmacy.sale_items i join pharmacy.lots l on l.id = i.lot_id
-             where i.sale_id = %(id)s order by i.product_id, l.expires_on, i.lot_id
-            """,
-            {"id": sale_id},
-        )
-        await tx.many(
-            """
-            update pharmacy.stock set quantity = quantity + %(quantity)s
-             where store_id = %(store)s and lot_id = %(lot_id)s
-            """,
-            [{**item, "store": sale["store_id"]} for item in items],
-        )
-        await tx.execute(
-            "update pharmacy.sales set status = 'cancelled', cancelled_at = now() where id = %(id)s",
-            {"id": sale_id},
-        )
-        await audit.record(tx, principal, "sale_cancelled", "sale", sale_id)
-        document = await _document(tx, sale_id)
-    log.info("sale_cancelled", saleId=str(sale_id), total=money.to_text(sale["total"]))
-    return document
+    sale = await _lock(tx, principal, sale_id)
+    _require_status_open(sale)
+    items = await tx.rows(
+        """
+        select i.lot_id, i.quantity from pharmacy.sale_items i join pharmacy.lots l on l.id = i.lot_id
+         where i.sale_id = %(id)s order by i.product_id, l.expires_on, i.lot_id
+        """,
+        {"id": sale_id},
+    )
+    await tx.many(
+        """
+        update pharmacy.stock set quantity = quantity + %(quantity)s
+         where store_id = %(store)s and lot_id = %(lot_id)s
+        """,
+        [{**item, "store": sale["store_id"]} for item in items],
+    )
+    await tx.execute(
+        "update pharmacy.sales set status = 'cancelled', cancelled_at = now() where id = %(id)s",
+        {"id": sale_id},
+    )
+    await audit.record(tx, principal, "sale_cancelled", "sale", sale_id)
+    return await _document(tx, sale_id)
 
 
-async def read(database: Database, principal: Principal, sale_id: int) -> dict[str, Any]:
+async def read(tx: Transaction, principal: Principal, sale_id: int) -> dict[str, Any]:
     """A sale with its items and payments.
 
     :raises Problem: ``SALE_UNKNOWN``, also for a sale that the user may not see.
     """
-    async with database.transaction() as tx:
-        sale = await tx.row("select store_id, user_id from pharmacy.sales where id = %(id)s", {"id": sale_id})
-        _require_visible(sale, principal)
-        return await _document(tx, sale_id)
+    sale = await tx.row("select store_id, user_id from pharmacy.sales where id = %(id)s", {"id": sale_id})
+    _require_visible(sale, principal)
+    return await _document(tx, sale_id)
 
 
 async def _prices(tx: Transaction, quantities: Mapping[int, int]) -> dict[int, Decimal]:

@@ -5,12 +5,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from .. import cash
-from ..money import Amount
-from .services import Operator, ServicesDep
+from .. import cash, log
+from ..money import Amount, to_text
+from .change import ChangeDep
+from .services import Operator
 
 router = APIRouter()
 
@@ -60,16 +61,36 @@ class ClosedCashSession(CashSession):
     sales: int
 
 
-@router.post("/cash/open", status_code=201)
-async def open_cash(body: Open, user: Operator, shared: ServicesDep) -> CashSession:
+@router.post("/cash/open", status_code=201, response_model=CashSession)
+async def open_cash(body: Open, user: Operator, change: ChangeDep) -> Response:
     """Open a cash session."""
-    row = await cash.open_session(shared.database, user, body.register_name, body.opening_amount)
-    return CashSession.model_validate(row)
+    return await change.make(
+        user,
+        body,
+        lambda tx: cash.open_session(tx, user, body.register_name, body.opening_amount),
+        lambda session: log.info(
+            "cash_opened",
+            cashSessionId=str(session["id"]),
+            openingAmount=to_text(session["opening_amount"]),
+        ),
+        model=CashSession,
+        status=201,
+    )
 
 
-@router.post("/cash/close")
-async def close_cash(body: Close, user: Operator, shared: ServicesDep) -> ClosedCashSession:
+@router.post("/cash/close", response_model=ClosedCashSession)
+async def close_cash(body: Close, user: Operator, change: ChangeDep) -> Response:
     """Close the cash session, when the count agrees with the ledger."""
     counted = dict(body.counted)
-    row = await cash.close_session(shared.database, user, counted, body.session_id)
-    return ClosedCashSession.model_validate(row)
+    return await change.make(
+        user,
+        body,
+        lambda tx: cash.close_session(tx, user, counted, body.session_id),
+        lambda session: log.info(
+            "cash_closed",
+            cashSessionId=str(session["id"]),
+            closingAmount=to_text(session["closing_amount"]),
+            sales=session["sales"],
+        ),
+        model=ClosedCashSession,
+    )

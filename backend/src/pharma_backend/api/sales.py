@@ -4,11 +4,12 @@
 from datetime import date, datetime
 from typing import Annotated, Literal, Self
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from .. import cpf, products, sales
-from ..money import Amount
+from .. import cpf, log, products, sales
+from ..money import Amount, to_text
+from .change import ChangeDep
 from .services import AnyUser, Operator, ServicesDep
 
 router = APIRouter()
@@ -125,33 +126,60 @@ class ProductList(BaseModel):
     items: list[Product]
 
 
-@router.post("/sales", status_code=201)
-async def create_sale(body: NewSale, user: Operator, shared: ServicesDep) -> Sale:
+@router.post("/sales", status_code=201, response_model=Sale)
+async def create_sale(body: NewSale, user: Operator, change: ChangeDep) -> Response:
     """Make a sale; stock is taken from the lots that expire first."""
     wanted = [(line.product_id, line.quantity) for line in body.items]
-    return Sale.model_validate(await sales.create(shared.database, user, wanted, body.customer_cpf))
+    return await change.make(
+        user,
+        body,
+        lambda tx: sales.create(tx, user, wanted, body.customer_cpf),
+        lambda sale: log.info(
+            "sale_created", saleId=str(sale["id"]), total=to_text(sale["total"]), lines=len(sale["items"])
+        ),
+        model=Sale,
+        status=201,
+    )
 
 
-@router.post("/sales/{id}/pay")
-async def pay_sale(sale_id: SaleId, body: Pay, user: Operator, shared: ServicesDep) -> Sale:
+@router.post("/sales/{id}/pay", response_model=Sale)
+async def pay_sale(sale_id: SaleId, body: Pay, user: Operator, change: ChangeDep) -> Response:
     """Pay a sale in full, by one method or several."""
     payments = [
         sales.Payment(payment.method, payment.amount, payment.tendered or payment.amount)
         for payment in body.payments
     ]
-    return Sale.model_validate(await sales.pay(shared.database, user, sale_id, payments))
+    return await change.make(
+        user,
+        body,
+        lambda tx: sales.pay(tx, user, sale_id, payments),
+        lambda sale: log.info(
+            "payment_confirmed",
+            saleId=str(sale["id"]),
+            amount=to_text(sale["total"]),
+            methods=sorted({payment["method"] for payment in sale["payments"]}),
+        ),
+        model=Sale,
+    )
 
 
-@router.post("/sales/{id}/cancel")
-async def cancel_sale(sale_id: SaleId, user: Operator, shared: ServicesDep) -> Sale:
+@router.post("/sales/{id}/cancel", response_model=Sale)
+async def cancel_sale(sale_id: SaleId, user: Operator, change: ChangeDep) -> Response:
     """Cancel a sale that is not paid."""
-    return Sale.model_validate(await sales.cancel(shared.database, user, sale_id))
+    return await change.make(
+        user,
+        None,
+        lambda tx: sales.cancel(tx, user, sale_id),
+        lambda sale: log.info("sale_cancelled", saleId=str(sale["id"]), total=to_text(sale["total"])),
+        model=Sale,
+    )
 
 
 @router.get("/sales/{id}")
 async def read_sale(sale_id: SaleId, user: AnyUser, shared: ServicesDep) -> Sale:
     """A sale with its items and payments."""
-    return Sale.model_validate(await sales.read(shared.database, user, sale_id))
+    async with shared.database.transaction() as tx:
+        return Sale.model_validate(await sales.read(tx, user, sale_id))
 
 
 @router.get("/products")
