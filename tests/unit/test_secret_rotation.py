@@ -133,6 +133,14 @@ def test_it_goes_on_where_it_stopped(count: int) -> None:
     assert rotation.begin(interrupted, rotation.FORWARD[count], NOW + OVERLAP, NEVER) == interrupted
 
 
+def test_a_host_that_is_a_phase_ahead_waits_for_the_other() -> None:
+    record = run(fresh(), "prepare", "accept")
+    assert rotation.begin(record, "accept", NOW, NEVER) == record
+    assert code(record, "prepare") == "ROTATION_ORDER"
+    over = run(record, "switch", "verify", "retire")
+    assert rotation.begin(over, "retire", NOW, NEVER) == over
+
+
 def test_phases_keep_their_order() -> None:
     assert code(fresh(), "switch") == "ROTATION_ORDER"
     assert code(run(fresh(), "prepare"), "retire") == "ROTATION_ORDER"

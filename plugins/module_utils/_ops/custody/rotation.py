@@ -115,6 +115,9 @@ def begin(rotation: Rotation, phase: Phase, now: datetime, overlap: timedelta) -
     :param overlap: how long what the secret signed is valid.
     :raises OpsError: ``ROTATION_ORDER``, ``ROTATION_TOO_EARLY``, and those of :func:`plan`.
     """
+    if rotation.done(phase) and rotation.steps[-1].phase == phase:
+        # Two hosts keep one rotation's record, and one of them may be a phase ahead after an interruption.
+        return rotation
     left = plan(rotation, back=phase in _BACKWARD)
     if not left or left[0] != phase:
         raise OpsError(
