@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from kept_alive import Answer, BrokenExchangeError, Connection, Endpoint
+from kept_alive import Answer, BrokenExchangeError, Connection, Pool
 
 METHODS = ("cash", "debit_card", "credit_card", "pix")
 OPENING = Decimal("100.00")
@@ -114,16 +114,16 @@ class Cashier:
 
 
 class Till:
-    """A cashier at work over one kept-alive connection.
+    """A cashier at work over a kept-alive connection, or over some that all cashiers share.
 
     :param stop: is set when the shift is to end: the sale is finished and the cash counted.
     """
 
     def __init__(
-        self, cashier: Cashier, endpoint: Endpoint, tally: Tally, stop: asyncio.Event, mix: Mix
+        self, cashier: Cashier, connection: Connection | Pool, tally: Tally, stop: asyncio.Event, mix: Mix
     ) -> None:
         self._cashier = cashier
-        self._connection = Connection(endpoint)
+        self._connection = connection
         self._tally = tally
         self._stop = stop
         self._mix = mix

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,18 @@ import testinfra  # type: ignore[import-untyped]
 from botocore.config import Config
 from testinfra.host import Host  # type: ignore[import-untyped]
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cashiers import Cashier, Mix
+from kept_alive import Endpoint
+from load import Traffic, log_in, tills
+from shop import Shop
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+# As many as keep the service busy all the time and still get their answers in some tens of milliseconds.
+CASHIERS = 16
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +85,53 @@ def s3_as(state_dir: Path, lab_secrets: dict[str, str], s3_endpoint: str) -> Cal
 def prefix() -> str:
     """A prefix of the test's own. What it holds under retention stays until the store lets it go."""
     return f"test/{uuid.uuid4().hex}/"
+
+
+@pytest.fixture(scope="session")
+def on_host(state_dir: Path) -> Callable[..., str]:
+    """Runs a command on a host with text on its standard input: ``on_host("app1", "cat", "text")``; its output."""
+
+    def run(host: str, command: str, text: str = "") -> str:
+        done = subprocess.run(
+            ["ssh", "-F", str(state_dir / "ssh" / "config"), host, command],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{host}: {command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def endpoint(state_dir: Path) -> Endpoint:
+    """The pharmacy as its users reach it: TLS at the proxy, verified by the lab's authority."""
+    prefix = os.environ.get("LAB_PREFIX") or "10.77.7"
+    return Endpoint(host=f"{prefix}.12", port=443, name="app1", ca=state_dir / "pki" / "ca.crt")
+
+
+@pytest.fixture(scope="session")
+def shop(on_host: Callable[..., str]) -> Shop:
+    """The pharmacy seen from its hosts: users, stock, journal."""
+    return Shop(on_host)
+
+
+@pytest.fixture(scope="session")
+def cashiers(shop: Shop, endpoint: Endpoint) -> list[Cashier]:
+    """Users of all stores, logged in once for the whole run."""
+    shop.restock()
+    staff = [Cashier(user, seed) for seed, user in enumerate(shop.hire(CASHIERS))]
+    log_in(endpoint, staff)
+    return staff
+
+
+@pytest.fixture
+def traffic(endpoint: Endpoint, cashiers: list[Cashier]) -> Callable[..., Traffic]:
+    """Makes a load of these cashiers: ``with traffic() as load: …; report = load.finish(at_least=10_000)``."""
+
+    def make(through: Endpoint = endpoint, mix: Mix | None = None) -> Traffic:
+        return Traffic(tills(through, cashiers, mix))
+
+    return make

@@ -108,6 +108,45 @@ class Connection:
             self._streams = None
 
 
+class Pool:
+    """Connections that several clients share: each request takes the one that rested longest, whoever used it last.
+
+    :param clients: how many share them; when all of them have closed it, the connections are closed.
+    """
+
+    def __init__(self, endpoint: Endpoint, size: int, clients: int) -> None:
+        self._clients = clients
+        self._all = [Connection(endpoint) for _ in range(size)]
+        self._free: asyncio.Queue[Connection] = asyncio.Queue()
+        for connection in self._all:
+            self._free.put_nowait(connection)
+
+    @property
+    def announced(self) -> int:
+        """How many closes the server announced, for all who share it: counted once."""
+        count = sum(connection.announced for connection in self._all)
+        for connection in self._all:
+            connection.announced = 0
+        return count
+
+    async def exchange(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"", timeout: float = 60
+    ) -> Answer:
+        """As :meth:`Connection.exchange`, once a connection is free."""
+        connection = await self._free.get()
+        try:
+            return await connection.exchange(method, path, headers, body, timeout)
+        finally:
+            self._free.put_nowait(connection)
+
+    def close(self) -> None:
+        """One of those who share them is done."""
+        self._clients -= 1
+        if self._clients <= 0:
+            for connection in self._all:
+                connection.close()
+
+
 def render(method: str, path: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
     """A request as it is sent."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]

@@ -8,17 +8,17 @@ import math
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import uvloop
 from cashiers import Cashier, Exchange, GaveUpError, Mix, Tally, Till
-from kept_alive import Endpoint
+from kept_alive import Connection, Endpoint, Pool
 
-# How long the cashiers may take to begin, and to end their shift, in seconds.
+# How long the workers may take to begin, and to end, in seconds.
 BEGIN_SECONDS = 60.0
 END_SECONDS = 120.0
 
@@ -120,16 +120,44 @@ class Report:
         )
 
 
-class Traffic:
-    """Cashiers at work in a thread of their own, so that the test is free to do something to the service.
+class Worker(Protocol):
+    """Sends one request after the other until it is to stop."""
 
-    As a context manager it begins to sell, and comes back when every cashier has a till. :meth:`finish` ends it.
+    began: asyncio.Event
+
+    async def work(self) -> None:
+        """Set ``began`` when requests are on their way, and come back soon after the stop."""
+
+
+Staff = Callable[[Tally, asyncio.Event], Sequence[Worker]]
+
+
+def tills(
+    endpoint: Endpoint, cashiers: Iterable[Cashier], mix: Mix | None = None, connections: int = 0
+) -> Staff:
+    """The cashiers that are logged in, each at a till.
+
+    :param connections: so many are shared by all, each request taking the next; 0: each till has its own.
     """
 
-    def __init__(self, endpoint: Endpoint, cashiers: Iterable[Cashier], mix: Mix | None = None) -> None:
-        self._endpoint = endpoint
-        self._cashiers = [cashier for cashier in cashiers if not cashier.out]
-        self._mix = mix or Mix()
+    def take_places(tally: Tally, stop: asyncio.Event) -> Sequence[Worker]:
+        present = [each for each in cashiers if not each.out]
+        pool = Pool(endpoint, connections, len(present)) if connections else None
+        return [Till(each, pool or Connection(endpoint), tally, stop, mix or Mix()) for each in present]
+
+    return take_places
+
+
+class Traffic:
+    """Workers in a thread of their own, so that the test is free to do something to the service.
+
+    As a context manager it begins, and comes back when every worker is at work. :meth:`finish` ends it.
+
+    :param staff: makes the workers, which write into the tally and end at the stop.
+    """
+
+    def __init__(self, staff: Staff) -> None:
+        self._staff = staff
         self._tally = Tally()
         self._selling = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -139,15 +167,12 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 
     def __enter__(self) -> Self:
-        if not self._cashiers:
-            raise RuntimeError("no cashier is logged in any more")
         self._began = time.monotonic()
         self._thread.start()
         if not self._selling.wait(BEGIN_SECONDS):
+            report = self.report()
             self._end()
-            raise RuntimeError(
-                f"not every cashier could begin: {Report.of(self._tally, BEGIN_SECONDS).summary()}"
-            )
+            raise RuntimeError(f"not every worker could begin: {report.summary()}")
         self._raise()
         return self
 
@@ -194,7 +219,7 @@ class Traffic:
         self._thread.join(END_SECONDS)
         self._ended = self._ended or time.monotonic()
         if self._thread.is_alive():
-            raise RuntimeError(f"the cashiers did not end their shifts in {END_SECONDS:.0f} s")
+            raise RuntimeError(f"the workers did not end in {END_SECONDS:.0f} s")
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -211,12 +236,14 @@ class Traffic:
 
     async def _work(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        tills = [Till(each, self._endpoint, self._tally, self._stop, self._mix) for each in self._cashiers]
+        workers = self._staff(self._tally, self._stop)
+        if not workers:
+            raise RuntimeError("nobody is there to work: no cashier is logged in any more")
         async with asyncio.TaskGroup() as group:
-            for till in tills:
-                group.create_task(till.work())
-            for till in tills:
-                await till.began.wait()
+            for worker in workers:
+                group.create_task(worker.work())
+            for worker in workers:
+                await worker.began.wait()
             self._selling.set()
 
 
@@ -229,7 +256,7 @@ def log_in(endpoint: Endpoint, cashiers: Iterable[Cashier], limit: float = 180.0
     async def run() -> None:
         deadline = time.monotonic() + limit
         for cashier in cashiers:
-            till = Till(cashier, endpoint, Tally(), asyncio.Event(), Mix())
+            till = Till(cashier, Connection(endpoint), Tally(), asyncio.Event(), Mix())
             while pause := await till.login():
                 if time.monotonic() + pause > deadline:
                     raise GaveUpError(f"the logins took more than {limit:.0f} s")

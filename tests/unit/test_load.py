@@ -20,8 +20,9 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "lab"))
 import cashiers
 import releases
 from cashiers import Cashier, Exchange, Mix, Tally, Till, User
-from kept_alive import Answer, BrokenExchangeError, Connection, Endpoint, parse, render
+from kept_alive import Answer, BrokenExchangeError, Connection, Endpoint, Pool, parse, render
 from load import Report, percentile
+from shop import strangers
 
 USER = User("load-1", "a password of nobody", "7", "2")
 ID = "a" * 32
@@ -101,6 +102,22 @@ def test_a_close_that_was_announced_is_none() -> None:
         assert (connection.announced, connection.opened) == (3, 3)
 
     asyncio.run(with_server(lambda _n, _head: (reply({}, extra="Connection: close\r\n"), False), test))
+
+
+def test_shared_connections_are_taken_in_turn() -> None:
+    async def test(endpoint: Endpoint) -> None:
+        pool = Pool(endpoint, size=2, clients=2)
+        answers = [await pool.exchange("GET", "/", {}) for _ in range(4)]
+        # The server closes after its second answer, which is on the second connection.
+        assert [answer.status for answer in answers] == [200] * 4
+        assert (pool.announced, pool.announced) == (1, 0)
+        pool.close()
+        pool.close()
+
+    def handler(number: int, _head: bytes) -> tuple[bytes, bool]:
+        return reply({}, extra="Connection: close\r\n" if number == 1 else ""), number != 1
+
+    asyncio.run(with_server(handler, test))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +209,7 @@ def shift(pharmacy: Pharmacy, cashier: Cashier) -> Tally:
 
     async def test(endpoint: Endpoint) -> None:
         stop = asyncio.Event()
-        till = Till(cashier, endpoint, tally, stop, Mix(sales=1, reads=1))
+        till = Till(cashier, Connection(endpoint), tally, stop, Mix(sales=1, reads=1))
         work = asyncio.create_task(till.work())
         await till.began.wait()
         stop.set()
@@ -290,9 +307,26 @@ def test_a_variant_is_the_checkouts_tree_with_its_changes(
     """Each still compiles, so that what a test sees of it is the fault that was meant."""
     releases.write_tree(root / "backend", variant, tmp_path / "tree")
     package = tmp_path / "tree" / releases.PACKAGE
-    for module in package.rglob("*.py"):
-        compile(module.read_text(), str(module), "exec")
     for name, text in variant.appended.items():
-        assert (package / name).read_text().endswith(text)
+        changed = (package / name).read_text()
+        assert changed.endswith(text)
+        compile(changed, name, "exec")
     original = root / "backend" / releases.PACKAGE / "migrations"
     assert len(list((package / "migrations").glob("*.sql"))) == len(list(original.glob("*.sql"))) + 1
+
+
+def test_a_foreign_line_is_seen() -> None:
+    """Another user, store or route, and a user of ours under a request that nobody sent."""
+    exchange = Exchange(ID, USER, "GET /sales/{id}", 0.0, 0.1, 200, 0)
+    own = {
+        "msg": "request_completed",
+        "requestId": ID,
+        "userId": "7",
+        "storeId": "2",
+        "route": "GET /sales/{id}",
+    }
+    of_others = own | {"requestId": "x" * 8, "userId": "999"}
+    assert strangers([own, of_others], {ID: exchange}) == []
+    for change in ({"userId": "999"}, {"storeId": "999"}, {"route": "GET /"}, {"requestId": "y" * 8}):
+        assert len(strangers([own | change], {ID: exchange})) == 1
+    assert len(strangers([{"msg": "sale_created", "requestId": ID}], {ID: exchange})) == 1
