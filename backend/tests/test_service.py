@@ -105,7 +105,7 @@ def test_a_handler_that_raises_leaves_one_line_and_a_problem() -> None:
 
     lines: list[bytes] = []
     log.configure("lab", lines.append)
-    wrapped = RequestMiddleware(app, release="x", stopping=lambda: False)
+    wrapped = RequestMiddleware(app, release="1.0.0+000000000000", stopping=lambda: False)
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(wrapped)
@@ -176,7 +176,7 @@ def test_a_database_that_is_busy_is_not_an_internal_error(pharmacy: Cli, tmp_pat
         assert (reply.status_code, reply.json()["code"]) == (503, "DB_BUSY")
         line = running.line(reply.headers["x-request-id"])
         assert line["level"] == "error"
-        assert "55P03" in line["error"]["cause"]
+        assert "55P03" in line["error"]["causes"][0]["message"]
         assert running.client.get("/products?limit=1", headers=headers).status_code == 200
     finally:
         running.stop()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from . import keyring, metrics, problems
+from . import heartbeat, keyring, metrics, problems
 from .accounts import Accounts
 from .api import auth, cash, health, sales
 from .api.services import Services
@@ -17,23 +17,29 @@ from .middleware import RequestMiddleware
 from .readiness import Readiness
 from .release import Release
 from .settings import Settings
+from .throttle import Policy, Throttle
 from .tokens import Tokens
 
 
 def services(settings: Settings, release: Release, secrets: dict[str, str]) -> Services:
     """What handlers work with, from the secrets DATABASE_URL, JWT_SECRET and REFRESH_SECRET."""
     database = Database(secrets["DATABASE_URL"], settings)
+    refresh_keys = keyring.parse("REFRESH_SECRET", secrets["REFRESH_SECRET"])
     tokens = Tokens(
-        keyring.parse("JWT_SECRET", secrets["JWT_SECRET"]),
-        keyring.parse("REFRESH_SECRET", secrets["REFRESH_SECRET"]),
-        settings.access_token_ttl,
+        keyring.parse("JWT_SECRET", secrets["JWT_SECRET"]), refresh_keys, settings.access_token_ttl
+    )
+    # A rotation makes other subjects of the same people, so it forgets what was counted: once, harmlessly.
+    throttle = Throttle(
+        refresh_keys.current.secret,
+        person=Policy(settings.login_free_attempts, longest=15 * 60),
+        address=Policy(settings.login_free_attempts_address, longest=60),
     )
     return Services(
         settings=settings,
         release=release,
         database=database,
         tokens=tokens,
-        accounts=Accounts(database, tokens, settings.refresh_token_ttl),
+        accounts=Accounts(database, tokens, throttle, settings.refresh_token_ttl),
         readiness=Readiness(
             secrets["DATABASE_URL"],
             interval=settings.readiness_interval,
@@ -50,7 +56,13 @@ def create(shared: Services) -> RequestMiddleware:
         await shared.database.open()
         await shared.readiness.start()
         try:
-            yield
+            async with heartbeat.beating(
+                release=shared.release.label,
+                ready=lambda: shared.readiness.ok,
+                uptime=lambda: shared.uptime_seconds,
+                interval=shared.settings.heartbeat_seconds,
+            ):
+                yield
         finally:
             await shared.readiness.close()
             await shared.database.close()

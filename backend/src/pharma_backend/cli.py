@@ -87,8 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    # Before anything can fail: from here on every word of the process is a line of its log.
+    log.configure()
     chosen = settings.load()
-    log.configure(chosen.env)
     secrets = settings.secrets("DATABASE_URL", "JWT_SECRET", "REFRESH_SECRET")
     identity = release.identify()
     # The framework is loaded here and not above: the other commands start in a fraction of its time.

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,7 @@ class RequestContext:
     db_seconds: float = 0.0
     db_queries: int = 0
     error: BaseException | None = None
+    finished: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -46,9 +49,44 @@ _current: ContextVar[RequestContext | None] = ContextVar("pharma_request", defau
 
 
 def current() -> RequestContext | None:
-    """The request being served, or None outside of one."""
-    return _current.get()
+    """The request being served, or None outside of one.
+
+    A request that is finished is no longer served, even where its context lives on: what it left
+    running, or the reading side of its connection, speaks for itself.
+    """
+    request = _current.get()
+    return None if request is None or request.finished else request
+
+
+@contextmanager
+def outside_unless_serving() -> Iterator[None]:
+    """Run the block outside of any request where the event loop itself is at work.
+
+    Callbacks of a connection may run in the context of the request that last resumed its reading (asyncio
+    keeps the context of whoever registers a reader), so the next one's bytes are read in the name of the last.
+    """
+    token = None if _serving() else _current.set(None)
+    try:
+        yield
+    finally:
+        if token is not None:
+            _current.reset(token)
+
+
+def _serving() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        # No loop in this thread: a worker of the request's, with a copy of its context.
+        return True
 
 
 enter = _current.set
-leave = _current.reset
+
+
+def leave(token: Token[RequestContext | None]) -> None:
+    """End the request that ``enter`` began."""
+    request = _current.get()
+    if request is not None:
+        request.finished = True
+    _current.reset(token)

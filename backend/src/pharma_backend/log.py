@@ -1,85 +1,55 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Log lines (docs/schemas/log-line.schema.json): one JSON object, one write, one line.
 
-``meta`` holds only the keys that :data:`EVENTS` allows for the event, so a secret cannot slip into a
-line by way of a dictionary that grew. A key that is not allowed is dropped, and ``dropped`` says so.
+``meta`` holds only what :data:`.events.EVENTS` allows for the event. Nothing here raises: what cannot be
+rendered or written is counted (:func:`counts`), and the service goes on serving.
 """
 
 from __future__ import annotations
 
-import logging
+import atexit
 import os
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from . import context, scrub
-from .errors import CommandError, Problem
+from . import context, foreign, scrub
+from .events import EVENTS, admit
+from .sink import Sink
+
+__all__ = ["EVENTS", "configure", "counts", "error", "fatal", "info", "render", "warn"]
 
 SERVICE = "pharma-backend"
+ENVIRONMENTS = ("prod", "staging", "lab")
 MAX_LINE_BYTES = 32 * 1024
-
-_REQUEST = "status durationMs dbTimeMs dbQueries release traceId rejectedRequestIdLength"
-EVENTS: dict[str, frozenset[str]] = {
-    event: frozenset(keys.split())
-    for event, keys in {
-        "request_completed": _REQUEST,
-        "service_starting": "release version pid colour",
-        "service_ready": "release startMs",
-        "service_stopping": "signal drainSeconds",
-        "service_stopped": "uptimeSec",
-        "startup_failed": "action",
-        "readiness_changed": "db failures",
-        "watchdog_enabled": "intervalMs",
-        "server_message": "logger text",
-        "login_succeeded": "role",
-        "login_failed": "reason",
-        "token_refreshed": "",
-        "refresh_token_reused": "revoked",
-        "cash_opened": "cashSessionId openingAmount",
-        "cash_closed": "cashSessionId closingAmount sales",
-        "cash_totals_mismatch": "cashSessionId differences",
-        "answer_replayed": "status",
-        "login_throttled": "scope retrySeconds",
-        "swept": "idempotencyKeys loginAttempts refreshTokens",
-        "sweep_failed": "",
-        "sale_created": "saleId total lines",
-        "sale_cancelled": "saleId total",
-        "stock_insufficient": "productId requested available",
-        "payment_confirmed": "saleId amount methods",
-        "database_unreachable": "stage attempts",
-    }.items()
-}
+LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 _env = "prod"
 _process_id = "process-" + os.urandom(8).hex()
-_sink: Callable[[bytes], None]
+_stdout = Sink()
+_sink: Callable[[bytes], None] = _stdout
+_second = 0
+_prefix = ""
+_lines = dict.fromkeys(LEVELS, 0)
+_failed = 0
 
 
-def _write_stdout(line: bytes) -> None:
-    view = memoryview(line)
-    while view:
-        view = view[os.write(1, view) :]
+def configure(env: str | None = None, sink: Callable[[bytes], None] | None = None) -> None:
+    """Set the ``env`` of every line and take over what the libraries and the interpreter say.
 
-
-_sink = _write_stdout
-
-
-def configure(env: str, sink: Callable[[bytes], None] | None = None) -> None:
-    """Set the ``env`` of every line and take over the loggers of the libraries.
-
+    :param env: ``prod``, ``staging`` or ``lab``; by default what ``PHARMA_ENV`` says when it is one.
     :param sink: takes one whole line; standard output by default.
     """
     global _env, _sink
-    _env = env
-    _sink = sink or _write_stdout
-    logging.basicConfig(level=logging.INFO, handlers=[_LibraryHandler()], force=True)
-    logging.captureWarnings(True)
-    # Its start and stop are events of ours.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    wanted = env or os.environ.get("PHARMA_ENV", "prod")
+    _env = wanted if wanted in ENVIRONMENTS else "prod"
+    _sink = sink or _stdout
+    foreign.take_over(_emit)
+    atexit.register(flush)
 
 
 def info(event: str, **meta: Any) -> None:
@@ -100,6 +70,22 @@ def error(event: str, error: BaseException | None, **meta: Any) -> None:
 def fatal(event: str, error: BaseException, **meta: Any) -> None:
     """Write a line of level ``fatal``: the process ends."""
     _emit("fatal", event, meta, error)
+    flush()
+
+
+def refused(request: context.RequestContext, status: int) -> None:
+    """Write the line of a request that never reached the application."""
+    _emit("warn", "request_refused", {"status": status}, None, request)
+
+
+def flush() -> None:
+    """Wait at most a second until the reader of standard output has taken what is pending."""
+    _stdout.flush(1.0)
+
+
+def counts() -> tuple[dict[str, int], int]:
+    """Lines by level, and lines that could not be rendered or written, since the process began."""
+    return dict(_lines), _failed + _stdout.lost
 
 
 def timestamp(moment: datetime) -> str:
@@ -107,31 +93,27 @@ def timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """The ``error`` object of a line."""
-    expected = isinstance(error, Problem | CommandError)
-    facts: dict[str, Any] = {
-        "code": error.code if isinstance(error, Problem | CommandError) else "INTERNAL",
-        "type": type(error).__name__,
-        "message": scrub.message(error),
-    }
-    cause = error.__cause__
-    if cause is not None:
-        facts["cause"] = f"{type(cause).__name__}: {scrub.message(cause)}"
-    if not expected or (isinstance(error, Problem) and error.status >= 500):
-        facts["stack"] = scrub.stack((cause or error).__traceback__)
-    return facts
-
-
-def render(level: str, event: str, meta: dict[str, Any], error: BaseException | None) -> bytes:
+def render(
+    level: str,
+    event: str,
+    meta: dict[str, Any],
+    error: BaseException | None,
+    *,
+    request: context.RequestContext | None = None,
+) -> bytes:
     """The line with its newline, at most 32 KiB.
 
-    :raises KeyError: the event is not one of :data:`EVENTS`.
+    :param request: whose line it is; by default the request being served.
     """
-    request = context.current()
-    allowed = EVENTS[event]
+    if event in EVENTS:
+        admitted, dropped = admit(event, meta)
+    else:
+        event, admitted, dropped = "log_event_unknown", {}, len(meta)
+    if dropped:
+        admitted["dropped"] = dropped
+    request = request or context.current()
     line: dict[str, Any] = {
-        "ts": timestamp(datetime.now(tz=UTC)),
+        "ts": _now(),
         "level": level,
         "service": SERVICE,
         "env": _env,
@@ -144,42 +126,48 @@ def render(level: str, event: str, meta: dict[str, Any], error: BaseException | 
             line["userId"] = request.user_id
         line["route"] = f"{request.method} {request.template}"
     line["msg"] = event
-    if not meta.keys() <= allowed:
-        kept = {key: value for key, value in meta.items() if key in allowed}
-        meta = kept | {"dropped": len(meta) - len(kept)}
-    line["meta"] = meta
+    line["meta"] = admitted
     if error is not None:
-        line["error"] = describe(error)
+        line["error"] = scrub.describe(error)
     data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-    if len(data) > MAX_LINE_BYTES:
-        line["meta"] = {"truncated": True}
-        if "error" in line:
-            line["error"]["stack"] = line["error"].get("stack", [])[-5:]
-        data = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-    return data
+    return data if len(data) <= MAX_LINE_BYTES else _shortened(line)
 
 
-def _emit(level: str, event: str, meta: dict[str, Any], error: BaseException | None) -> None:
+def _shortened(line: dict[str, Any]) -> bytes:
+    line["meta"] = {"truncated": True}
+    if "error" in line:
+        facts = line["error"]
+        facts.pop("causes", None)
+        facts["stack"] = facts.get("stack", [])[-5:]
+        facts["message"] = facts["message"][:200]
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _now() -> str:
+    global _second, _prefix
+    milliseconds = time.time_ns() // 1_000_000
+    second, rest = divmod(milliseconds, 1000)
+    if second != _second:
+        # Two threads may do this at once; each leaves a pair that is right for its own second.
+        prefix = datetime.fromtimestamp(second, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        _prefix, _second = prefix, second
+        return f"{prefix}{rest:03d}Z"
+    return f"{_prefix}{rest:03d}Z"
+
+
+def _emit(
+    level: str,
+    event: str,
+    meta: dict[str, Any],
+    error: BaseException | None,
+    request: context.RequestContext | None = None,
+) -> None:
+    global _failed
     try:
-        _sink(render(level, event, meta, error))
-    except OSError:
-        # Nobody reads our output any more; the service goes on serving.
-        return
-
-
-class _LibraryHandler(logging.Handler):
-    """What uvicorn, asyncio, psycopg and warnings say, in our format."""
-
-    _LEVELS = ((logging.CRITICAL, "fatal"), (logging.ERROR, "error"), (logging.WARNING, "warn"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        level = next((name for number, name in self._LEVELS if record.levelno >= number), "info")
-        failure = record.exc_info[1] if record.exc_info else None
-        try:
-            words = scrub.text(record.getMessage())
-        except (TypeError, ValueError):
-            words = "unprintable message"
-        _emit(level, "server_message", {"logger": record.name, "text": words}, failure)
+        _sink(render(level, event, meta, error, request=request))
+        _lines[level] += 1
+    except Exception:  # noqa: BLE001 - no sale fails for the sake of its log line
+        _failed += 1
 
 
 def stderr_is_terminal() -> bool:

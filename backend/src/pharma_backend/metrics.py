@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from .logmetrics import LogLines
 from .release import Release
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -42,7 +43,6 @@ CLOSED_BY_SERVER = "P1017"  # a connection that was in use was lost
 REFUSED = "refused"  # the server answered: wrong password, no such database, too many clients, starting up
 POOL_TIMEOUT = "pool_timeout"  # every connection of the pool was in use for too long
 CONNECTION_CODES = (CANNOT_REACH, REACHED_TIMED_OUT, CLOSED_BY_SERVER, REFUSED, POOL_TIMEOUT)
-LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 REQUESTS = Counter("pharma_http_requests_total", "Requests served", ["method", "route", "status"])
 DURATION = Histogram(
@@ -77,9 +77,6 @@ LOOP_LAG = Histogram(
 )
 LOOP_LAG_LAST = Gauge("pharma_event_loop_lag_last_seconds", "The newest observation of the lag")
 
-LOG_LINES = Counter("pharma_log_lines_total", "Log lines written by level", ["level"])
-LOG_WRITE_ERRORS = Counter("pharma_log_write_errors_total", "Log lines that could not be written")
-
 SECRET_AGE = Gauge("pharma_secret_age_seconds", "Time since the secret was made", ["name"])
 SECRET_MAX_AGE = Gauge("pharma_secret_max_age_seconds", "Age at which it must be replaced", ["name"])
 SECRET_INVENTORY = Gauge("pharma_secret_inventory_readable", "0 when the inventory of secrets cannot be used")
@@ -97,11 +94,10 @@ class Process(ProcessCollector):
 
 REGISTRY.unregister(PROCESS_COLLECTOR)
 Process()
+REGISTRY.register(LogLines())
 
 for _code in CONNECTION_CODES:
     CONNECTION_ERRORS.labels(_code)
-for _level in LEVELS:
-    LOG_LINES.labels(_level)
 for _result in ("ok", "fail"):
     READINESS_CHECKS.labels(_result)
 for (_method, _route), _seconds in OBJECTIVES.items():

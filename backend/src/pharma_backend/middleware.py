@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import context, log, metrics, requestid
+from . import context, log, metrics, problems, requestid
 from .errors import Problem
 
 CLIENT_CLOSED = 499
@@ -52,6 +52,10 @@ class RequestMiddleware:
         except Exception as error:  # noqa: BLE001 - the last line of defence; it is logged below
             # Starlette has already answered 500 through problems.py when it could.
             request.error = request.error or error
+            if status == 0:
+                await problems.respond(Problem("INTERNAL", 500, "Something went wrong here"))(
+                    scope, receive, reply
+                )
         except BaseException as error:
             request.error = request.error or error
             status = status or CLIENT_CLOSED

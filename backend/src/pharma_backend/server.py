@@ -13,12 +13,12 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import app, log, metrics
 from .api.services import Services
 from .errors import CommandError
 from .notify import Notifier
+from .refusal import RefusingProtocol
 
 BACKLOG = 4096
 # How long connections that were accepted before a stop are still read from.
@@ -27,7 +27,7 @@ GRACE_SECONDS = 0.25
 ANNOUNCED_SECONDS = 1.0
 DEFAULT_DRAIN_SECONDS = 1.0
 # Of WatchdogSec=: the rest is for the kill and the new start, so that a stuck service is back within it.
-WATCHDOG_SHARE = 0.75
+WATCHDOG_SHARE = 2 / 3
 LAG_INTERVAL = 0.25
 
 
@@ -41,7 +41,7 @@ class Endpoint:
     port: int = 8000
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(RefusingProtocol):
     """HTTP/1.1 that knows whether a request is announced whose head is not yet here."""
 
     head_began = False

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     readiness_timeout: float = Field(default=1.0, gt=0)
     access_token_ttl: int = Field(default=15 * 60, ge=30)
     refresh_token_ttl: int = Field(default=12 * 3600, ge=60)
+    heartbeat_seconds: float = Field(default=60.0, gt=0)
+    login_free_attempts: int = Field(default=5, ge=1)
+    login_free_attempts_address: int = Field(default=100, ge=1)
     drain_seconds: float | None = Field(default=None, ge=0)
     stop_timeout: int = Field(default=20, ge=1)
     metrics_peers: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = (
