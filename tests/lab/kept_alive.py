@@ -138,6 +138,8 @@ class Pool:
             return await connection.exchange(method, path, headers, body, timeout)
         finally:
             self._free.put_nowait(connection)
+            # Whoever waits for it has it before this client asks again.
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         """One of those who share them is done."""

@@ -120,6 +120,25 @@ def test_shared_connections_are_taken_in_turn() -> None:
     asyncio.run(with_server(handler, test))
 
 
+def test_nobody_waits_for_ever_for_a_shared_connection() -> None:
+    """The queue alone would give a connection back to the client that has just used it."""
+    served = [0, 0]
+
+    async def test(endpoint: Endpoint) -> None:
+        pool = Pool(endpoint, size=1, clients=2)
+
+        async def client(number: int) -> None:
+            while sum(served) < 20:
+                await pool.exchange("GET", "/", {})
+                served[number] += 1
+            pool.close()
+
+        await asyncio.gather(client(0), client(1))
+
+    asyncio.run(with_server(lambda _n, _head: (reply({}), True), test))
+    assert min(served) >= 9
+
+
 @pytest.mark.parametrize(
     ("answer", "seen"),
     [
