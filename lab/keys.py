@@ -183,6 +183,12 @@ def makers(state: Path) -> dict[tuple[str, ...], Callable[[], tuple[str, ...]]]:
 
     return {
         ("database_app_password",): password,
+        # What rotations bring; a test that has rotated gives each the place of the other.
+        ("database_app_password_next",): password,
+        ("jwt_secret_next",): password,
+        ("refresh_secret_next",): password,
+        ("probe_password",): password,
+        ("database_login", "database_login_next"): lambda: ("pharma_app", "pharma_app_alt"),
         ("database_migrator_password",): password,
         ("database_backup_password",): password,
         ("jwt_secret",): password,
