@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from . import audit, log, passwords
 from .database import Database, Row, Transaction
 from .errors import Problem
+from .throttle import Throttle
 from .tokens import Principal, Tokens, refresh_invalid
 
 
@@ -24,33 +25,47 @@ class Session:
 class Accounts:
     """:param refresh_ttl: life of a refresh token in seconds."""
 
-    def __init__(self, database: Database, tokens: Tokens, refresh_ttl: int) -> None:
+    def __init__(self, database: Database, tokens: Tokens, throttle: Throttle, refresh_ttl: int) -> None:
         self._database = database
         self._tokens = tokens
+        self._throttle = throttle
         self._refresh_ttl = refresh_ttl
 
-    async def login(self, username: str, password: str) -> tuple[Principal, Session]:
+    async def login(self, username: str, password: str, address: str) -> tuple[Principal, Session]:
         """Check a password and begin a family of refresh tokens.
 
         No connection is held while the password is verified.
 
-        :raises Problem: ``AUTH_INVALID_CREDENTIALS``, the same whatever was wrong.
+        :param address: of the client; attempts are counted for it.
+        :raises Problem: ``AUTH_INVALID_CREDENTIALS``, the same whatever was wrong, or ``AUTH_THROTTLED``.
         """
+        attempt = self._throttle.attempt(username, address)
         async with self._database.transaction() as tx:
+            await self._throttle.enter(tx, attempt)
             user = await tx.row(
                 """
                 select id, store_id, role, active, password_hash from pharmacy.users where username = %(name)s
                 """,
-                {"name": username},
+                # A name that nobody can have is looked for all the same; a NUL cannot be sent.
+                {"name": username.replace("\0", " ")},
             )
         right = await passwords.verify(user["password_hash"] if user else None, password)
         if user is None or not right or not user["active"]:
             log.warn("login_failed", reason="inactive" if user and right else "credentials")
             raise Problem("AUTH_INVALID_CREDENTIALS", 401, "User name or password is wrong")
         principal = _principal(user)
+        old_hash = user["password_hash"]
+        new_hash = await passwords.renew(password) if passwords.outdated(old_hash) else old_hash
         async with self._database.transaction() as tx:
+            await self._throttle.succeed(tx, attempt)
             await tx.execute(
-                "update pharmacy.users set last_login_at = now() where id = %(id)s", {"id": principal.user_id}
+                """
+                update pharmacy.users
+                   set last_login_at = now(),
+                       password_hash = case when password_hash = %(old)s then %(new)s else password_hash end
+                 where id = %(id)s
+                """,
+                {"id": principal.user_id, "old": old_hash, "new": new_hash},
             )
             await tx.execute(
                 "delete from pharmacy.refresh_tokens where user_id = %(id)s and expires_at < now()",

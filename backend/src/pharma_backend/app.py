@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from . import heartbeat, keyring, metrics, problems
+from . import access, heartbeat, keyring, metrics, problems, sweep
 from .accounts import Accounts
 from .api import auth, cash, health, sales
 from .api.services import Services
 from .database import Database
+from .headers import HeadersMiddleware
+from .limits import Limits, LimitsMiddleware
 from .middleware import RequestMiddleware
 from .readiness import Readiness
 from .release import Release
@@ -56,11 +58,14 @@ def create(shared: Services) -> RequestMiddleware:
         await shared.database.open()
         await shared.readiness.start()
         try:
-            async with heartbeat.beating(
-                release=shared.release.label,
-                ready=lambda: shared.readiness.ok,
-                uptime=lambda: shared.uptime_seconds,
-                interval=shared.settings.heartbeat_seconds,
+            async with (
+                heartbeat.beating(
+                    release=shared.release.label,
+                    ready=lambda: shared.readiness.ok,
+                    uptime=lambda: shared.uptime_seconds,
+                    interval=shared.settings.heartbeat_seconds,
+                ),
+                sweep.sweeping(shared.database, shared.settings.sweep_seconds),
             ):
                 yield
         finally:
@@ -80,5 +85,12 @@ def create(shared: Services) -> RequestMiddleware:
     problems.install(app)
     for module in (health, auth, cash, sales):
         app.include_router(module.router)
+    access.decisions(app.routes)
     metrics.identify(shared.release, shared.settings.colour)
-    return RequestMiddleware(app, release=shared.release.label, stopping=lambda: shared.readiness.stopping)
+    limits = Limits(
+        body_bytes=shared.settings.body_bytes,
+        body_seconds=shared.settings.body_timeout,
+        request_seconds=shared.settings.request_timeout,
+    )
+    inner = HeadersMiddleware(LimitsMiddleware(app, limits))
+    return RequestMiddleware(inner, release=shared.release.label, stopping=lambda: shared.readiness.stopping)

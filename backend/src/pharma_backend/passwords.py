@@ -31,6 +31,17 @@ async def verify(encoded: str | None, password: str) -> bool:
         return await asyncio.to_thread(_verify, encoded, password)
 
 
+def outdated(encoded: str) -> bool:
+    """Whether a hash was made with other parameters than those of today."""
+    return _hasher.check_needs_rehash(encoded)
+
+
+async def renew(password: str) -> str:
+    """A hash of today for a password that was right, made off the event loop."""
+    async with _slots:
+        return await asyncio.to_thread(make, password)
+
+
 def _verify(encoded: str | None, password: str) -> bool:
     known = encoded is not None and encoded != LOCKED
     try:

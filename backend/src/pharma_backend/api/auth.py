@@ -3,12 +3,13 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, SecretStr
 
 from .. import log
 from ..accounts import Session
 from ..passwords import MAX_CHARACTERS
+from ..throttle import client_address
 from .services import ServicesDep, remember
 
 router = APIRouter()
@@ -48,9 +49,11 @@ class TokenPair(BaseModel):
 
 
 @router.post("/auth/login")
-async def login(body: Login, shared: ServicesDep) -> TokenPair:
+async def login(body: Login, request: Request, shared: ServicesDep) -> TokenPair:
     """Check a user's password."""
-    principal, session = await shared.accounts.login(body.username, body.password.get_secret_value())
+    principal, session = await shared.accounts.login(
+        body.username, body.password.get_secret_value(), client_address(request.scope)
+    )
     remember(principal)
     log.info("login_succeeded", role=principal.role)
     return TokenPair.of(session)

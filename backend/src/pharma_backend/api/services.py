@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What handlers work with, and who is asking."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from .. import context
 from ..accounts import Accounts
@@ -55,27 +53,30 @@ def remember(principal: Principal) -> None:
         request.store_id = str(principal.store_id)
 
 
-def allowed(*roles: str) -> Callable[..., Coroutine[Any, Any, Principal]]:
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+class Allowed:
     """A dependency: the authenticated user, who has one of the roles.
 
     It raises ``AUTH_REQUIRED``, ``AUTH_TOKEN_INVALID``, ``AUTH_TOKEN_EXPIRED`` or ``AUTH_FORBIDDEN``.
     """
 
+    def __init__(self, *roles: str) -> None:
+        self.roles = frozenset(roles)
+
     # A coroutine, so that it runs in the request's own context and not in a worker thread's copy.
-    async def authenticate(request: Request, shared: ServicesDep) -> Principal:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+    async def __call__(self, credentials: Credentials, shared: ServicesDep) -> Principal:
+        if credentials is None:
             raise Problem(
                 "AUTH_REQUIRED", 401, "An access token is required", headers={"WWW-Authenticate": "Bearer"}
             )
-        principal = shared.tokens.principal(token.strip())
+        principal = shared.tokens.principal(credentials.credentials.strip())
         remember(principal)
-        if principal.role not in roles:
+        if principal.role not in self.roles:
             raise Problem("AUTH_FORBIDDEN", 403, "The user's role does not allow this")
         return principal
 
-    return authenticate
 
-
-Operator = Annotated[Principal, Depends(allowed("manager", "cashier"))]
-AnyUser = Annotated[Principal, Depends(allowed("admin", "manager", "cashier"))]
+Operator = Annotated[Principal, Depends(Allowed("manager", "cashier"))]
+AnyUser = Annotated[Principal, Depends(Allowed("admin", "manager", "cashier"))]
