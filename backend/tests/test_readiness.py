@@ -124,6 +124,12 @@ def connection_errors(service: Service, code: str) -> float:
     return exposition(service)[f'pharma_db_connection_errors_total{{code="{code}"}}']
 
 
+def told(service: Service) -> list[tuple[str, str]]:
+    """What the log says of readiness since the start: the verdicts, and the codes of the bad ones."""
+    lines = [line["meta"] for line in service.lines() if line["msg"] == "readiness_changed"]
+    return [(meta["db"], meta.get("code", "")) for meta in lines]
+
+
 def test_a_database_that_stops(running: Service, own_cluster: Cluster) -> None:
     after_a_check(running)
     own_cluster.stop()
@@ -142,6 +148,7 @@ def test_a_database_that_stops(running: Service, own_cluster: Cluster) -> None:
     print(f"\nstopped: 503 after {gone:.2f} s, 200 again {back:.2f} s after the start")
     assert gone < GONE_WITHIN
     assert back < BACK_WITHIN
+    assert told(running) == [("ok", ""), ("fail", "P1001"), ("ok", "")]
 
 
 def test_a_database_that_hangs(running: Service, own_cluster: Cluster) -> None:
@@ -167,6 +174,7 @@ def test_a_database_that_hangs(running: Service, own_cluster: Cluster) -> None:
     )
     assert gone < GONE_WITHIN
     assert back < BACK_WITHIN
+    assert told(running) == [("ok", ""), ("fail", "P1002"), ("ok", "")]
     assert (reply.status_code, reply.json()["code"]) == (503, "DB_UNREACHABLE")
     assert answered < 3
     assert running.client.post("/auth/login", json=body).status_code == 401

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,21 @@ from pathlib import Path
 import pytest
 from backend_harness import Cli, eventually
 
+# The service with a route more, on which the event loop does not come back for the seconds asked for.
+STUCK = """
+import sys, time
+from pharma_backend import app, cli
+create = app.create
+def with_stuck_route(shared):
+    inner = create(shared)
+    async def asgi(scope, receive, send):
+        if scope["type"] == "http" and scope["path"] == "/stuck":
+            time.sleep(2)
+        await inner(scope, receive, send)
+    return asgi
+app.create = with_stuck_route
+sys.exit(cli.main(sys.argv[1:]))
+"""
 HEAD = b"GET %s HTTP/1.1\r\nHost: pharma\r\nConnection: close\r\n\r\n"
 
 
@@ -188,3 +204,34 @@ def test_the_descriptor_must_be_a_listening_socket(held: Socket) -> None:
             line = json.loads(done.stdout.splitlines()[-1])
             assert (line["msg"], line["error"]["code"]) == ("startup_failed", "SOCKET_INVALID")
             assert f"Descriptor {descriptor} " in line["error"]["message"]
+
+
+def test_the_watchdog_is_fed_by_the_loop_alone(held: Socket, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(10)
+        process = subprocess.Popen(
+            [sys.executable, "-c", STUCK, "serve", "--fd", str(held.listener.fileno())],
+            pass_fds=[held.listener.fileno()],
+            stdout=subprocess.DEVNULL,
+            env=held.cli.env(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="900000"),
+        )
+        try:
+            heard: list[str] = []
+            while heard[-2:] != ["WATCHDOG=1", "WATCHDOG=1"]:
+                heard.append(channel.recv(4096).decode())
+            # Two thirds of what systemd gave; the rest is for the kill and the new start.
+            assert "WATCHDOG_USEC=600000" in heard
+            assert any(message.startswith("READY=1") for message in heard)
+            began = time.monotonic()
+            assert held.ask("/stuck") == "404"
+            fed = 0
+            with contextlib.suppress(BlockingIOError):
+                channel.setblocking(False)
+                while channel.recv(4096) == b"WATCHDOG=1":
+                    fed += 1
+            # Every 0.2 s before and after, and nothing at all in the two seconds between.
+            assert fed <= (time.monotonic() - began - 2) / 0.2 + 2
+        finally:
+            process.kill()
+            process.wait()

@@ -138,7 +138,7 @@ EVENTS: dict[str, Mapping[str, Kind]] = {
         "linesWritten": whole,
         "linesLost": whole,
     },
-    "readiness_changed": {"db": _verdict, "failures": whole},
+    "readiness_changed": {"db": _verdict, "code": one_of("P1001", "P1002", "P1017", "refused")},
     "watchdog_enabled": {"intervalMs": whole},
     "server_message": {"logger": _logger, "text": free},
     "server_access": {"method": one_of(*context.METHODS, "OTHER"), "status": whole},

@@ -83,6 +83,8 @@ class Readiness:
         self._task: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
+        # Of the newest failure whose code is known at once; that of a timeout needs a probe.
+        self._code = ""
         self._verdict = Verdict()
         self.stopping = False
         self.stale_after = interval + timeout + 1.0
@@ -123,8 +125,10 @@ class Readiness:
         self._checked_at = self._clock()
         metrics.READINESS_CHECKS.labels("ok" if result else "fail").inc()
         if self._verdict.record(result):
-            write = log.info if result else log.warn
-            write("readiness_changed", db="ok" if result else "fail")
+            if result:
+                log.info("readiness_changed", db="ok")
+            else:
+                log.warn("readiness_changed", None, db="fail", **({"code": self._code} if self._code else {}))
         if self.ok:
             self.became_ready.set()
 
@@ -156,15 +160,18 @@ class Readiness:
         except TimeoutError:
             self._count_timeout(seconds)
             return False
-        except (psycopg.Error, OSError):
-            return False  # counted where the connection was tried
+        except (psycopg.Error, OSError) as error:
+            self._code = reach.code(str(error))  # counted where the connection was tried
+            return False
         try:
             with reach.Patience(self._connection, max(deadline - self._clock(), 0.01)):
                 await self._connection.execute("select 1")
         except (psycopg.Error, OSError):
-            metrics.CONNECTION_ERRORS.labels(self._connection.loss).inc()
+            self._code = self._connection.loss
+            metrics.CONNECTION_ERRORS.labels(self._code).inc()
             await self._disconnect()
             return False
+        self._code = ""
         return True
 
     def _count_timeout(self, seconds: float) -> None:
