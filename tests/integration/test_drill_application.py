@@ -179,6 +179,18 @@ def test_a_whole_drill_passes_and_binds_manifest_and_release(settings: config.Co
     assert_nothing_left(settings)
 
 
+def test_a_role_that_had_lost_its_turn_is_let_in(settings: config.Config, cluster: Cluster, log: Log) -> None:
+    """Login roles take turns: a backup from before or after a rotation is drilled with the same configuration."""
+    cluster.execute("ALTER ROLE shop_app NOLOGIN")
+    try:
+        create_backup(settings, log, Silent())
+    finally:
+        cluster.execute("ALTER ROLE shop_app LOGIN")
+    outcome = drill(settings)
+    assert outcome.record.verdict is Verdict.PASSED, outcome.record.cause
+    assert_nothing_left(settings)
+
+
 def test_a_release_with_a_network_fails(settings: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
     open_to_all = tuple(item for item in isolation._HARDENING if item != "PrivateNetwork=yes")
     monkeypatch.setattr(isolation, "_HARDENING", open_to_all)

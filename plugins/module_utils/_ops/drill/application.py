@@ -57,6 +57,7 @@ def app_start(drill: Drill, report: Report) -> None:
             "Run the drill as root on a staging host with systemd.",
         )
     sandbox = _sandbox(drill, settings)
+    _let_log_in(drill, settings.database_user)
     socket = sandbox.writable / "app.sock"
     names = {"release": str(release.directory), "socket": str(socket)}
     unit = isolation.start(sandbox, "app", fill(settings.start, names))
@@ -98,6 +99,17 @@ def _sandbox(drill: Drill, settings: DrillApplication) -> Sandbox:
         credentials={name: _secret(folder / name, value) for name, value in values.items()},
         environment=settings.environment,
     )
+
+
+def _let_log_in(drill: Drill, role: str) -> None:
+    """Roles that take turns: the one that the drill uses may be the one that could not log in at the time."""
+    sql = _deps.load("psycopg.sql")
+    with connect(needed(drill.cluster).target(drill.dbname), autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT FROM pg_catalog.pg_roles WHERE rolname = %s AND NOT rolcanlogin", [role]
+        ).fetchone()
+        if found is not None:
+            connection.execute(sql.SQL("ALTER ROLE {} LOGIN").format(sql.Identifier(role)))
 
 
 def _secret(path: Path, value: str) -> Path:
