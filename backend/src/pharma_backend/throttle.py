@@ -22,8 +22,12 @@ from . import log
 from .database import Transaction
 from .errors import Problem
 
-# Whoever was quiet for so long begins anew; longer than every delay.
-FORGET_SECONDS = 3600
+# In so many seconds as many attempts are forgotten as are free.
+REGAIN_SECONDS = 3600
+# More than this many beyond the free ones are not remembered.
+MOST_EXCESS = 30
+# Nothing is left of an attempt after that long.
+FORGET_SECONDS = 24 * 3600
 LOCAL = "local"
 
 
@@ -32,19 +36,25 @@ class Policy:
     """How long somebody waits for the next attempt; times in seconds.
 
     :param free: attempts that cost no wait; each one more doubles it, from one second to ``longest``.
+        They are regained with time, so a place where many people mistype now and then never waits.
     """
 
     free: int
     longest: int
 
-    def delay(self, attempts: int) -> int:
-        """The wait after so many attempts in a row that failed."""
-        excess = attempts - self.free
-        return 0 if excess < 0 else min(self.longest, 1 << min(excess, 30))
+    def delay(self, attempts: float) -> int:
+        """The wait after so many attempts that failed."""
+        excess = round(attempts) - self.free
+        return 0 if excess < 0 else min(self.longest, 1 << min(excess, MOST_EXCESS))
 
-    def wait(self, attempts: int, quiet: float) -> int:
+    def wait(self, attempts: float, quiet: float) -> int:
         """Whole seconds that are left to wait, ``quiet`` seconds after the last of some attempts."""
         return max(0, math.ceil(self.delay(attempts) - quiet))
+
+    def count(self, attempts: float, quiet: float) -> float:
+        """The attempts with one more, ``quiet`` seconds after the last."""
+        left = max(0.0, attempts - quiet * self.free / REGAIN_SECONDS)
+        return min(left + 1, self.free + MOST_EXCESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ class Throttle:
         await tx.execute(
             """
             update pharmacy.login_attempts a set attempts = s.attempts, last_at = clock_timestamp()
-              from unnest(%(subjects)s::bytea[], %(counts)s::int[]) as s (subject, attempts)
+              from unnest(%(subjects)s::bytea[], %(counts)s::float8[]) as s (subject, attempts)
              where a.subject = s.subject
             """,
             {"subjects": [attempt.address, attempt.person], "counts": counts},
@@ -111,9 +121,9 @@ class Throttle:
         return hmac.new(self._key, message, hashlib.sha256).digest()
 
     @staticmethod
-    def _next(row: dict[str, Any], policy: Policy, scope: str) -> int:
-        attempts: int = 0 if row["quiet"] > FORGET_SECONDS else row["attempts"]
-        seconds = policy.wait(attempts, row["quiet"])
+    def _next(row: dict[str, Any], policy: Policy, scope: str) -> float:
+        attempts, quiet = row["attempts"], max(0.0, row["quiet"])
+        seconds = policy.wait(attempts, quiet)
         if seconds:
             log.warn("login_throttled", scope=scope, retrySeconds=seconds)
             raise Problem(
@@ -123,7 +133,7 @@ class Throttle:
                 "Wait as long as Retry-After says.",
                 headers={"Retry-After": str(seconds)},
             )
-        return attempts + 1
+        return policy.count(attempts, quiet)
 
 
 def client_address(scope: Scope) -> str:

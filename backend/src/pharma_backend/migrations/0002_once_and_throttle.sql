@@ -16,7 +16,7 @@ create index idempotency_keys_created_at_idx on pharmacy.idempotency_keys (creat
 -- A subject is a keyed hash of an address, or of an address and a user name; neither stands here.
 create table pharmacy.login_attempts (
   subject bytea primary key check (octet_length(subject) = 32),
-  attempts integer not null check (attempts >= 0),
+  attempts double precision not null check (attempts >= 0),
   last_at timestamptz not null default now()
 );
 create index login_attempts_last_at_idx on pharmacy.login_attempts (last_at);
