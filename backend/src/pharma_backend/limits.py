@@ -56,10 +56,13 @@ class LimitsMiddleware:
                     await problems.refuse(problem)(scope, receive, send)
                 else:
                     await self._app(scope, read, watch)
-        except TimeoutError:
+        except TimeoutError as error:
             if not deadline.expired() or began:
                 raise
-            await problems.refuse(_too_late())(scope, receive, send)
+            problem = _too_late()
+            # Its stack is the place where the request was waiting.
+            problem.__cause__ = error.__cause__
+            await problems.refuse(problem)(scope, receive, send)
 
     async def _whole(self, scope: Scope, receive: Receive) -> Receive:
         """A ``receive`` that gives the whole body at once.
