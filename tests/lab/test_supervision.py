@@ -23,7 +23,24 @@ BACK_WITHIN = 5.0
 # Of the drop-in with which the stuck loop is tested; the unit's own would only take longer.
 WATCHDOG_SECONDS = 10
 DROP_IN = "/run/systemd/system/pharma-backend@.service.d/watchdog.conf"
-COMMITS = "select xact_commit from pg_stat_database where datname = 'pharma'"
+# The queries of everybody else in this database, seen by their start; one that began before does not count.
+# (The server's own statistics of transactions are reported up to ten seconds late.)
+QUERIES = """
+create temporary table seen (pid integer, at timestamptz, primary key (pid, at));
+do $$
+declare
+  until constant timestamptz := clock_timestamp() + interval '%d s';
+begin
+  while clock_timestamp() < until loop
+    perform pg_stat_clear_snapshot();
+    insert into seen select pid, query_start from pg_stat_activity
+     where datname = current_database() and pid <> pg_backend_pid() and query_start is not null
+        on conflict do nothing;
+    perform pg_sleep(0.02);
+  end loop;
+end $$;
+select count(*) - count(distinct pid) from seen;
+"""
 
 
 @dataclass
@@ -195,21 +212,18 @@ def test_an_exhausted_pool_leaves_the_service_ready(lab: Lab) -> None:
 
 
 def test_a_thousand_probes_a_second_add_no_query(lab: Lab) -> None:
-    def commits(meanwhile: Callable[[], Any]) -> int:
-        before = int(lab.sql(COMMITS))
-        meanwhile()
-        time.sleep(1.5)  # sessions report what they did once a second
-        return int(lab.sql(COMMITS)) - before
-
-    seconds = 8
-    quiet = commits(lambda: time.sleep(seconds + 0.5))
-    found: list[dict[str, Any]] = []
-    flooded = commits(lambda: found.extend(lab.probe("flood", seconds, 1050)))
-    rate = found[0]["sent"] / found[0]["seconds"]
-    print(f"\n{rate:.0f} probes a second: {flooded} transactions in {seconds} s, {quiet} without probes")
-    assert found[0]["good"] == found[0]["sent"]
-    assert rate >= 1000
-    assert flooded <= quiet + 4
+    seconds, rates = 6, [0.0]
+    # Other work on the machine may keep the probe from its rate; the queries are judged each time.
+    while max(rates) < 1000 and len(rates) < 5:
+        probe = lab.watching("flood", seconds, 1200)
+        asked = int(lab.sql(QUERIES % seconds))
+        found = probe.lines()[0]
+        rates.append(found["sent"] / found["seconds"])
+        print(f"\n{rates[-1]:.0f} probes a second for {seconds} s: {asked} queries")
+        assert found["good"] == found["sent"]
+        # One check in two seconds, whose seeing shows that queries are seen at all.
+        assert seconds / 2 - 1 <= asked <= seconds / 2 + 1
+    assert max(rates) >= 1000
 
 
 @pytest.fixture
