@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Finds secrets in what is committed or about to be: exit status 1 and one line for each.
 
+Tokens of the well-known services, and strings that look random, are found by detect-secrets, whose patterns are kept
+up by many. It does not know age identities, passwords in database URLs or vaults that were left in plain text, and its
+search for the word "secret" finds every variable of that name; those rules are our own.
+
 Usage: find_secrets.py [FILE…]   (default: every file that git tracks or would add)
+
+A line that is no secret may say so: ``# pragma: allowlist secret``.
 """
 
 from __future__ import annotations
@@ -12,6 +18,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from detect_secrets.core import scan as detector
+from detect_secrets.settings import transient_settings
 
 # What must never stand in any file.
 PATTERNS = {
@@ -33,10 +43,39 @@ SETTINGS = {".yml", ".yaml", ".toml", ".ini", ".cfg", ".env", ".conf", ".j2", ".
 HARMLESS = re.compile(
     r"^(?:true|false|yes|no|null|none|~|str|string|path|always|on_create|[|>!&*].*|[$/{(].*|.*[{(].*)$", re.I
 )
-# Words of examples and of tests that something is redacted; c2lnbmF0dXJl is base64 of "signature".
+# Words of examples and of tests that something is redacted; c2lnbmF0dXJl is base64 of "signature", 4bf92f… the trace of
+# W3C's Trace Context.
 EXAMPLE = re.compile(
-    r"example|changeme|redacted|^password$|hunter2|c2lnbmF0dXJl|\*\*\*|^x+$|^\.+$|…|planted", re.IGNORECASE
+    r"example|changeme|redacted|^password$|^secret$|^4bf92f3577b34da6a3ce929d0e0e4736$|hunter2|c2lnbmF0dXJl|\*\*\*|^x+$|^\.+$|…|planted",
+    re.IGNORECASE,
 )
+
+# A value of a vault that stands there as it is; encrypted ones begin with !vault, or the whole file is.
+VAULT = re.compile(
+    r"""^\s*["']?(?P<key>vault_\w+)["']?\s*:\s+(?P<value>(?!!vault\b)(?!["']?\{\{)(?!(?:""|'')\s*$)\S.*)$"""
+)
+ALLOWED = re.compile(r"pragma: allowlist secret")
+# Strings of random characters are looked for where people write: what machines make (locks, data) is full of digests.
+WRITTEN = SETTINGS - {""} | {".py", ".md", ".json", ".html", ".js"}
+DETECTORS = [
+    *(
+        {"name": f"{name}Detector"}
+        for name in (
+            *("AWSKey", "AzureStorageKey", "Cloudant", "DiscordBotToken", "GitHubToken", "GitLabToken"),
+            *("Mailchimp", "Npm", "OpenAI", "PypiToken", "SendGrid", "Slack", "SquareOAuth", "Stripe"),
+            *("TelegramBotToken", "TwilioKey"),
+        )
+    ),
+    {"name": "Base64HighEntropyString", "limit": 4.5},
+    {"name": "HexHighEntropyString", "limit": 3.3},
+]
+FILTERS = [
+    f"detect_secrets.filters.heuristic.{name}"
+    for name in (
+        *("is_potential_uuid", "is_sequential_string", "is_templated_secret", "is_prefixed_with_dollar_sign"),
+        *("is_indirect_reference", "is_not_alphanumeric_string"),
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -52,17 +91,56 @@ class Finding:
 
 
 def find(path: Path, text: str) -> Iterator[Finding]:
-    """The secrets in a file's text."""
+    """The secrets in a file's text that our own rules know."""
+    lines = text.splitlines()
     for kind, pattern in PATTERNS.items():
         for found in pattern.finditer(text):
-            if not EXAMPLE.search(found.groupdict().get("value", "")):
-                yield Finding(path, text.count("\n", 0, found.start()) + 1, kind)
+            number = text.count("\n", 0, found.start()) + 1
+            if not (EXAMPLE.search(found.groupdict().get("value", "")) or _allowed(lines, number)):
+                yield Finding(path, number, kind)
     if path.suffix not in SETTINGS:
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
+        vault = VAULT.match(line)
         assigned = ASSIGNMENT.match(line)
-        if assigned and not HARMLESS.match(assigned["value"]) and not EXAMPLE.search(assigned["value"]):
+        if ALLOWED.search(line):
+            continue
+        if vault and not EXAMPLE.search(vault["value"]):
+            yield Finding(path, number, f"{vault['key']} in plain text")
+        elif assigned and not HARMLESS.match(assigned["value"]) and not EXAMPLE.search(assigned["value"]):
             yield Finding(path, number, f"literal value of {assigned['key']}")
+
+
+def detected(path: Path) -> Iterator[Finding]:
+    """The secrets in a file that detect-secrets knows; call it within :func:`detectors`."""
+    for secret in detector.scan_file(str(path)):
+        value = secret.secret_value or ""
+        random = "High Entropy" in secret.type
+        if random and (path.suffix not in WRITTEN or not _random(value)):
+            continue
+        if not EXAMPLE.search(value):
+            yield Finding(path, secret.line_number, "random string" if random else secret.type)
+
+
+def detectors() -> Any:
+    """The settings of detect-secrets as a context: no network, no configuration of the user's."""
+    plugins = [dict(plugin) for plugin in DETECTORS]
+    filters = [
+        {"path": "detect_secrets.filters.allowlist.is_line_allowlisted"},
+        *({"path": name} for name in FILTERS),
+    ]
+    return transient_settings({"plugins_used": plugins, "filters_used": filters})
+
+
+def _random(value: str) -> bool:
+    """Whether a string of high entropy may be a secret: words, paths and alphabets are not, and digits are there."""
+    kinds = sum(1 for pattern in ("[a-z]", "[A-Z]", "[0-9]") if re.search(pattern, value))
+    is_hex = re.fullmatch(r"[0-9a-fA-F]+", value) is not None
+    return len(value) >= 32 and (kinds == 3 or is_hex)
+
+
+def _allowed(lines: list[str], number: int) -> bool:
+    return bool(ALLOWED.search(lines[number - 1])) if number <= len(lines) else False
 
 
 def committed() -> Iterator[Path]:
@@ -77,13 +155,16 @@ def committed() -> Iterator[Path]:
 def scan(paths: Iterable[Path]) -> list[Finding]:
     """The secrets in files; what is not UTF-8 text is read as Latin-1, so nothing is skipped."""
     findings: list[Finding] = []
-    for path in paths:
-        data = path.read_bytes()
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError:
-            text = data.decode("latin-1")
-        findings.extend(find(path, text))
+    with detectors():
+        for path in paths:
+            data = path.read_bytes()
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError:
+                text = data.decode("latin-1")
+            # One line is one finding, whoever knows it; our own names are the clearer ones.
+            found = {finding.line: finding for finding in [*detected(path), *find(path, text)]}
+            findings += [found[line] for line in sorted(found)]
     return findings
 
 
