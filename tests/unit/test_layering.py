@@ -20,6 +20,7 @@ FLOORS = {
     "evidence": 3,
     "custody": 3,
     "drill": 4,
+    "release": 4,
     "cli": 5,
 }
 HEADER = [

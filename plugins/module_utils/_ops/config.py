@@ -125,6 +125,32 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Release:
+    """How the releases of one service are put into service on this host (docs/releases.md).
+
+    ``unit`` and ``socket_unit`` hold {colour}, ``migrate_unit`` {version} (empty: nothing is migrated).
+    ``health_release_key`` is the key of the health answer that begins with the version (empty: not looked
+    at). Without ``access_log`` nothing is watched.
+    """
+
+    unit: str
+    socket_unit: str
+    root: Path = Path("/opt/pharma")
+    socket_dir: Path = Path("/run/pharma-backend")
+    migrate_unit: str = ""
+    health_path: str = "/health/ready"
+    health_release_key: str = "release"
+    health_timeout_seconds: int = 60
+    smoke_journey_file: Path | None = None
+    access_log: Path | None = None
+    watch_seconds: int = 120
+    watch_minimum_requests: int = 50
+    watch_max_5xx_ratio: float = 0.02
+    watch_max_p95_seconds: float = 1.0
+    releases_keep: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
 class Secret:
     """A secret of this host for the inventory: the file that holds it and who answers for it.
 
@@ -150,6 +176,7 @@ class Config:
     stores: dict[str, Store] = field(default_factory=dict)
     drill: Drill | None = None
     evidence: Evidence = Evidence()
+    releases: dict[str, Release] = field(default_factory=dict)
     secrets: dict[str, Secret] = field(default_factory=dict)
     fingerprint_key_file: Path = Path("/etc/pharma-ops/keys/fingerprint.key")
 
@@ -162,6 +189,19 @@ class Config:
             known = ", ".join(sorted(self.stores)) or "none"
             raise _invalid(f"no store is named {name!r} (there are: {known})")
         return self.stores[name]
+
+    def release(self, service: str | None) -> tuple[str, Release]:
+        """The name of a service and how it is released; None: the only one that is configured.
+
+        :raises OpsError: ``CONFIG_INVALID``; lists the services there are.
+        """
+        known = ", ".join(sorted(self.releases)) or "none"
+        if service is None and len(self.releases) != 1:
+            raise _invalid(f"name the service with --service (there are: {known})")
+        name = service if service is not None else next(iter(self.releases))
+        if name not in self.releases:
+            raise _invalid(f"no service {name!r} is released on this host (there are: {known})")
+        return name, self.releases[name]
 
 
 def load(path: Path = DEFAULT_PATH) -> Config:
@@ -263,6 +303,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is Path:
         return _absolute_path(value, where)
+    if hint is float and type(value) is int:
+        return float(value)
     if isinstance(value, bool) is not (hint is bool):
         raise _invalid(f"{where} must be of type {hint.__name__}, not {value!r}")
     return _instance(hint, hint.__name__, value, where)

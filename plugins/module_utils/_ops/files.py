@@ -42,6 +42,29 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         ) from error
 
 
+def link_atomic(path: Path, target: Path) -> None:
+    """Make ``path`` a link to ``target`` so that whoever follows it meets the old target or the new one.
+
+    :raises OpsError: ``FILE_NOT_WRITTEN``; the link is as it was.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(target)
+        try:
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise OpsError(
+            "FILE_NOT_WRITTEN",
+            f"The link {path} could not be set to {target}: {error.strerror or error}.",
+            "Check the free space and the permissions of its directory; the link is as it was.",
+        ) from error
+
+
 def sync_directory(path: Path) -> None:
     """Make renames and unlinks in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

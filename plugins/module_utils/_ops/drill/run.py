@@ -21,12 +21,12 @@ from ..errors import ExitCode, OpsError
 from ..evidence.publish import publish
 from ..evidence.record import DrillRecord, Objective, Subject, Verdict
 from ..files import sha256_of
+from ..interruptions import Interruptions
 from ..log import Log
 from ..progress import Progress
 from ..sealing import signing
 from . import acquire, application, archive, preflight, proving, restoring, workspace
 from .context import Drill
-from .interruptions import Interruptions
 from .runner import Report, Runner, Stage
 from .teardown import teardown
 from .workspace import Workspace

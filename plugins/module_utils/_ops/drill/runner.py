@@ -13,9 +13,9 @@ from typing import Any
 
 from ..errors import OpsError
 from ..evidence.record import Check, StageResult, Verdict
+from ..interruptions import Interruptions
 from ..log import Log
 from ..progress import Progress
-from .interruptions import Interruptions
 
 FAILED_CODES = frozenset(
     {

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the pharma.hardening project
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signals during a drill: they end the stage that runs, never the teardown."""
+"""Signals during a run of stages: they end the stage that runs, never what cleans up after it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The drill was told to stop by a signal; ``args[0]`` is its name."""
+    """The run was told to stop by a signal; ``args[0]`` is its name."""
 
 
 class Interruptions:
     """Turns a signal into :class:`Interrupted`, but only where a stage allows it.
 
-    A signal that comes elsewhere is kept until the next stage that may be interrupted begins; the
+    A signal that comes elsewhere is kept until the next stage that may be interrupted begins; a
     teardown is no such stage, so that a second Ctrl-C cannot leave anything behind.
     """
 
