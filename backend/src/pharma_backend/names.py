@@ -17,15 +17,20 @@ _WORDS = re.compile(r"[^\W\d_]+")
 # Words that begin with a capital without being anybody's: an expression made of these alone stays.
 _TECHNICAL = _words(
     """
-    accepted acknowledgment allowed api application asgi authentication authority bad certificate client
-    close closed connection content created csv database deadlock denied entity error exception exceeded
-    expired failed failure file forbidden found gateway get host http https id internal invalid ip json
-    key large length limit linux locked many media message method missing moved no not object ok operation
-    options partial patch payload permission pool post postgresql protocol proxy put python query read
-    record refused request requests required reset response retry root row server service session socket
-    sql sqlstate ssl starlette state system task tcp temporary timed timeout tls token too transaction
-    type unavailable unauthorized unexpected unix unprocessable unsupported url user utf uvicorn value
-    version warning web websocket write fatal hint utc is the a an of in for to by
+    a accepted access acknowledgment add all allowed alter an and any api application as asc asgi
+    authentication authority bad begin by call cascade certificate check client close closed column commit
+    concurrently connection constraint content copy created csv current database deadlock default delete
+    denied desc distinct drop entity error exceeded exception exclusive exists expired explain failed
+    failure fatal fetch file for forbidden foreign found function gateway get grant group having hint host
+    http https id if in index inner insert internal into invalid ip is join json key large left length
+    like limit linux listen lock locked many media message method missing mode moved no not notify null
+    object of ok on only operation options or order outer partial patch payload permission pool post
+    postgresql primary protocol proxy put python query read record references refused request requests
+    required reset response retry returning revoke right rollback root row rows schema select sequence
+    server service session set share show skip socket sql sqlstate ssl starlette start state system task
+    tcp temporary the timed timeout tls to token too transaction truncate type unauthorized unavailable
+    unexpected union unique unix unprocessable unsupported update url user using utc utf uvicorn vacuum
+    value values version view warning web websocket when where with work write
     """
 )
 _GIVEN = _words(
@@ -58,10 +63,12 @@ _PARTICLES = frozenset({"da", "das", "de", "do", "dos", "e"})
 def mask(value: str) -> str:
     """The text with the names of people masked."""
     value = _CAPITALS.sub(_capitals, value)
-    words = set(_plain(value).split())
-    if words.isdisjoint(_FAMILY) and not any(word.strip(".,;:()<>[]{}!?") in _FAMILY for word in words):
-        return value
-    return _known(value)
+    return _known(value) if may_hold(value) else value
+
+
+def may_hold(value: str) -> bool:
+    """Whether a family name stands in the text; without one, only capitals tell a name."""
+    return not _FAMILY.isdisjoint(_WORDS.findall(_plain(value)))
 
 
 def _capitals(found: re.Match[str]) -> str:

@@ -29,7 +29,8 @@ _I = re.IGNORECASE
 # Nothing below matches a text without one of these, so most texts are done after one search.
 _SUSPECT = re.compile(
     r"""[^ !#$()*,.0-9;?A-Za-z\[\]^_{|}~+/-]|[A-Za-z0-9_+/-]{16}|\d[\d ./_-]{9}|\b[A-Z][A-Z'a-z]*\ [A-Zde]
-      | (?i:passw|pwd|senha|secret|token|bearer|basic|digest|negotiate|cookie|authori|detail|failing) | eyJ
+      | [0-9A-Z]{4}-?\d\d\b | -- | eyJ
+      | (?i:\b(?:is|was|era|bearer|basic|negotiate|token|apikey|values|detail|failing)\b)
       | \$\w+\$""",
     re.VERBOSE,
 )
@@ -48,7 +49,7 @@ _PYDANTIC_INPUT = re.compile(r"\binput(?:_value)?=.*?(?=, input_type=|\]|\Z)", r
 _CREDENTIAL = (
     r"(?:pass(?:word|wd|phrase|code|_?key)|pwd|senha|secret|segredo|token|authori[sz]ation|auth[_-]?(?:key|data)"
     r"|(?:api|access|private|signing|encryption|master|account|shared|client|host)[_. -]?key|keyring"
-    r"|credential\w*|credenciais|cookie|sess(?:ion)?[_-]?(?:id|key)|jwt|bearer|connection[_-]?string|database_?url"
+    r"|credential\w*|credenciais|cookie|sess(?:ion)?[_-]?(?:id|key)|jwt|connection[_-]?string|database_?url"
     r"|(?<![a-z])(?:pin|otp|totp|cvv2?|cvc2?|dsn|pan|sid|csrf|xsrf|nonce|salt|seed|signature|sig)(?![a-z])"
     r"|(?-i:(?<=[a-z])(?:Pin|Otp|Cvv|Cvc|Dsn|Pan|Sid|Pwd|Sig)(?![a-z])))"
 )
@@ -66,7 +67,7 @@ _VALUE = (
     r"""|[^\s"',;&<>)}\]]+(?:[ \t]+(?![\w.\[\]-]+["']?\s*[=:])[^\s"',;&<>)}\]=]+)*)"""
 )
 _SEPARATOR = (
-    r"""(?:\\*["'`])?[\])]*(?:\s*(?::=|=>|->|[:=|])|\s*%3[aAdD]|\s+(?:is|was|são|é|era)\b"""
+    r"""(?:\\*["'`])?[\])]*(?:\s*(?::=|=>|->|[:=|])|\s*%3[aAdD]|\s+(?:is|was|são|é|era)\b(?!\s+(?:not|no|in|re|ex|mis|wro|too|emp|un|nul|non|n[aã]o|obr|tru|fal|kn|va|set|already))"""
     r"""|,(?=\s*b?\\*["'])|>(?=[^<\s]))[\s>]*b?"""
 )
 _KEYED = re.compile(
@@ -78,9 +79,10 @@ _KEYED = re.compile(
 # Header lines, whose values hold spaces, commas and semicolons.
 _HEADER = re.compile(
     r"\b((?:proxy-|x-)?(?:authorization|set-cookie|cookie|auth-token|api-key|amz-security-token)\w*)"
-    r"""((?:\\*["'])?\s*[:=,]\s*(?:b?\\*["'])?)[^\r\n"']+""",
-    _I,
+    r"""((?:\\*["'])?\s*[:=,]\s*)(?:b?(?P<q>\\*["'])(?:\\.|(?!(?P=q)).)*(?:(?P=q))?|[^\s"'][^\r\n]*)""",
+    _I | re.DOTALL,
 )
+_ELEMENT = re.compile(rf"(<[\w:.-]*(?:{_CREDENTIAL}|{_PERSONAL_NAME})[^<>]*>)[^<]+", _I)
 _OPTION = re.compile(rf"(-{{1,2}}[\w-]*{_CREDENTIAL}[\w-]*)[ =]+\S+", _I)
 _MULTIPART = re.compile(
     rf"""(name=\\*"?[\w.\[\]-]*(?:{_CREDENTIAL}|{_PERSONAL_NAME})[^\r\n]*)(?:\\r|\\n|\s)+[^\r\n]+""", _I
@@ -99,7 +101,7 @@ _URL = re.compile(r"\b([a-z][a-z0-9+.-]*):/{1,3}([^\s\"'<>]+)", _I)
 _QUERY_VALUE = re.compile(r"([?&;#][\w.%\[\]-]+=)([^\s&;#\"'<>]*)")
 _USERINFO = re.compile(r"[^\s:/@\"']+:(?!//)[^\s@\"']+@[\w.\[\]-]+")
 _SCHEME = re.compile(
-    r"\b(bearer|basic|digest|negotiate|apikey|token)\s+"
+    r"\b(bearer|basic|digest(?=\s+\w+=)|negotiate|apikey|token)\s+"
     r"(?!(?:token|auth\w*|scheme|realm|is|was|required|missing|or|and|invalid|expired|has|not|of|for|error)\b)[\w.~+/=:-]{3,}",
     _I,
 )
@@ -123,8 +125,9 @@ _UUID = re.compile(
 )
 _CNPJ = re.compile(r"\b[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}\b")
 _OPAQUE = re.compile(r"[A-Za-z0-9_+/-]{16,}={0,2}|[A-Za-z0-9+/]{6,}={1,2}")
+_TIME = re.compile(r"\d{8}T\d{6}Z?")
 _HEXADECIMAL = re.compile(r"(?<![0-9A-Za-z])(?:\\?x)?((?:[2-7][0-9a-f]){7,})(?![0-9A-Za-z])", _I)
-_BYTES = re.compile(r"(?:\\*x[0-9a-f]{2}){4,}", _I)
+_DISGUISED = re.compile(r"(?:\\+x[2-7][0-9a-f]|\\+u00[2-7][0-9a-f]|%[2-7][0-9a-f]){5,}", _I)
 
 _ESCAPED = re.compile(r"\\+u\{?([0-9a-fA-F]{4})\}?|\\+x([0-9a-fA-F]{2})")
 _BACKSLASHED = re.compile(r"""\\+(["'/nrt])""")
@@ -145,7 +148,7 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
     cut = len(value) > MAX_SCANNED
     if cut:
         value = value[:MAX_SCANNED]
-    if cut or _SUSPECT.search(value):
+    if cut or _SUSPECT.search(value) or names.may_hold(value):
         value = _masked(value)
     if cut:
         value = value[: max(0, len(value) - _UNSURE_TAIL)]
@@ -155,7 +158,7 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
 def _masked(value: str) -> str:
     value = _by_name(_without_rows(value))
     value = _QUOTED.sub(_quoted, value)
-    plain = _readable(value)
+    plain = _readable(_DISGUISED.sub(_disguised, value))
     if plain != value:
         value = _by_name(_without_rows(plain))
         value = _QUOTED.sub(_quoted, value)
@@ -177,6 +180,7 @@ def _by_name(value: str) -> str:
     if not _KEY_NAMES.search(value):
         return value
     value = _MULTIPART.sub(rf"\1 {_MASK}", value)
+    value = _ELEMENT.sub(rf"\1{_MASK}", value)
     value = _HEADER.sub(rf"\1\2{_MASK}", value)
     value = _KEYED.sub(rf"\1\2{_MASK}", value)
     return _OPTION.sub(rf"\1 {_MASK}", value)
@@ -185,6 +189,13 @@ def _by_name(value: str) -> str:
 def _quoted(found: re.Match[str]) -> str:
     content = found[0][1:-1] if found[0][-1] == found[0][0] and len(found[0]) > 1 else found[0][1:]
     return found[0] if content == _MASK or _PLAIN.fullmatch(content) else f"{found[0][0]}[value]{found[0][0]}"
+
+
+def _disguised(found: re.Match[str]) -> str:
+    """Mask letters that were written as escapes without need, unless they read as a name of something."""
+    plain = unquote(re.sub(r"\\+u00|\\+x", "%", found[0]))
+    disguise = sum(character.isalnum() for character in plain) > 3 and not _KEY_NAMES.search(plain)
+    return "[encoded]" if disguise else found[0]
 
 
 def _readable(value: str) -> str:
@@ -229,7 +240,6 @@ def _by_form(value: str) -> str:
     value = _HEXADECIMAL.sub(
         lambda found: "[encoded]" if re.search("[a-f]", found[1], _I) else found[0], value
     )
-    value = _BYTES.sub("[encoded]", value)
     value = _OPAQUE.sub(_opaque, value)
     return names.mask(value)
 
@@ -323,7 +333,7 @@ def _is_encoded_text(run: str) -> bool:
 
 def _is_random(run: str) -> bool:
     """Capitals, small letters and digits that change places more often than in any word."""
-    run = run.rstrip("=")
+    run = _TIME.sub("", run.rstrip("="))
     if len(run) < 20:
         return False
     kinds = ["d" if c.isdigit() else "u" if c.isupper() else "l" if c.islower() else "o" for c in run]
