@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -116,7 +117,7 @@ def test_a_request_that_takes_too_long_is_answered_and_its_transaction_ended(
     assert 1.4 < seconds < 5
     line = small.line(reply.headers["x-request-id"])
     assert (line["level"], line["error"]["code"]) == ("error", "REQUEST_TIMED_OUT")
-    assert any("products.py" in frame for frame in line["error"]["stack"])
+    assert "products.py" in json.dumps(line["error"])
     assert small.client.get("/products?limit=1", headers=headers).status_code == 200
     idle = (
         "select count(*) from pg_stat_activity where state = 'idle in transaction' and usename = 'pharma_app'"
@@ -156,7 +157,8 @@ def test_what_is_of_no_use_any_more_is_swept(cluster: Cluster, tmp_path: Path) -
         sql.execute(
             """
             insert into pharmacy.idempotency_keys (user_id, key, fingerprint, status, answer, created_at)
-            select 1, 'number-' || hours, decode(repeat('00', 32), 'hex'), 200, '', now() - make_interval(hours => hours)
+            select 1, 'number-' || hours, decode(repeat('00', 32), 'hex'), 200, '',
+                   now() - make_interval(hours => hours)
               from generate_series(22, 26) as hours;
             insert into pharmacy.login_attempts (subject, attempts, last_at)
             select decode(repeat(to_hex(hours), 32), 'hex'), 1, now() - make_interval(hours => hours)
