@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import jsonschema
 import pytest
+from kept_alive import Endpoint
 from testinfra.host import Host  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
@@ -73,6 +76,44 @@ def test_the_evidence_is_about_the_stored_manifest_and_the_installed_release(
     assert hashlib.sha256(stored).hexdigest() == digest
     release = json.loads(lab_host("app1").file("/opt/pharma/current/release.json").content_string)
     assert release["digest"] in subjects.values()
+
+
+def test_the_service_runs_in_one_colour_behind_its_socket(
+    lab_host: Callable[[str], Host], endpoint: Endpoint
+) -> None:
+    """The colour in service is enabled and the other one is not; both sockets wait; users come by TLS."""
+    app = lab_host("app1")
+    colour = app.check_output("basename $(readlink /opt/pharma/slots/active.sock) .sock")
+    other = {"blue": "green", "green": "blue"}[colour]
+    assert app.service(f"pharma-backend@{colour}.service").is_running
+    assert app.service(f"pharma-backend@{colour}.service").is_enabled
+    assert not app.service(f"pharma-backend@{other}.service").is_enabled
+    for each in (colour, other):
+        assert app.service(f"pharma-backend@{each}.socket").is_running
+        assert app.service(f"pharma-backend@{each}.socket").is_enabled
+        socket = app.file(f"/run/pharma-backend/{each}.sock")
+        assert (socket.user, socket.group, socket.mode) == ("root", "www-data", 0o660)
+    release = json.loads(app.file("/opt/pharma/current/release.json").content_string)
+    assert app.file("/opt/pharma/current").linked_to == f"/opt/pharma/releases/{release['version']}"
+    ready = httpx.get(
+        f"https://{endpoint.host}/health/ready", verify=ssl.create_default_context(cafile=str(endpoint.ca))
+    )
+    assert ready.status_code == 200
+    assert ready.json()["release"] == f"{release['version']}+{release['digest'][:12]}"
+
+
+def test_the_unit_of_the_service_is_hardened(lab_host: Callable[[str], Host]) -> None:
+    """Exposure as systemd itself counts it, at most 2.0 of 10."""
+    verdict = lab_host("app1").check_output("systemd-analyze security pharma-backend@blue.service | tail -1")
+    assert float(verdict.split()[-3]) <= 2.0
+
+
+def test_a_staging_host_has_the_release_and_no_service(lab_host: Callable[[str], Host]) -> None:
+    staging = lab_host("staging1")
+    assert staging.check_output("ls /opt/pharma") == "releases"
+    assert staging.run("ls /etc/systemd/system/pharma-backend*").rc != 0
+    assert not staging.file("/etc/pharma/credentials").exists
+    assert not staging.package("nginx").is_installed or not staging.service("nginx").is_enabled
 
 
 def test_evidence_verifies_offline_with_the_public_key(
@@ -185,7 +226,9 @@ def test_a_wrong_store_secret_is_named_and_nothing_is_made(
     assert s3_as("reader").list_objects_v2(Bucket=BUCKET, Prefix="pharma/")["KeyCount"] == before
 
 
-@pytest.mark.parametrize(("playbook", "limit"), [("backup", "app1"), ("drill", "db1"), ("site", "s3")])
+@pytest.mark.parametrize(
+    ("playbook", "limit"), [("backup", "app1"), ("drill", "db1"), ("rollback", "db1"), ("site", "s3")]
+)
 def test_a_pattern_that_matches_nothing_is_an_error(root: Path, playbook: str, limit: str) -> None:
     """A limit that leaves no host to work on fails and names the group, where Ansible alone ends with 0."""
     result = subprocess.run(
