@@ -216,7 +216,11 @@ def test_an_exhausted_pool_is_no_reason_to_be_unready(
             assert status(service) == 200
             blocker.rollback()
             assert sorted(reply.result(10).status_code for reply in asked) == [200, 503]
-        assert exposition(service)["pharma_db_pool_max_connections"] == 1
+        values = exposition(service)
+        assert values["pharma_db_pool_max_connections"] == 1
+        # The three requests waited: one to log in, one that got its connection, one in vain.
+        waits = "pharma_db_pool_wait_seconds"
+        assert values[f"{waits}_count"] - values[f'{waits}_bucket{{le="0.5"}}'] == 1
     finally:
         service.stop()
 
@@ -247,6 +251,57 @@ def test_a_thousand_probes_a_second_add_no_query(running: Service, own_cluster: 
     print(f"\n3200 probes in {took:.2f} s ({3200 / took:.0f} a second), {asked} queries")
     # Those that fell due, and one for the part of an interval at each end.
     assert asked <= took / 2 + 1
+
+
+class Answers(Readiness):
+    """Readiness whose database answers from a list: a result, or an error that nobody expects."""
+
+    def __init__(self, *answers: bool | Exception) -> None:
+        self.now = 100.0
+        super().__init__("", interval=0.001, timeout=1.0, clock=lambda: self.now)
+        self.answers = list(answers)
+
+    async def _ask(self, seconds: float) -> bool:
+        assert 0 < seconds <= 1
+        answer = self.answers.pop(0) if self.answers else True
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_verdict_that_is_too_old_is_not_believed() -> None:
+    async def age(seconds: float) -> tuple[bool, bool]:
+        readiness = Answers(True)
+        await readiness.check()
+        readiness.now += seconds
+        return readiness.database_ok, readiness.ok
+
+    bound = Answers().stale_after
+    assert asyncio.run(age(bound - 0.01)) == (True, True)
+    assert asyncio.run(age(bound + 0.01)) == (False, False)
+
+
+def test_a_stop_is_not_ready_though_the_database_is_fine() -> None:
+    async def stop() -> tuple[bool, bool]:
+        readiness = Answers(True)
+        await readiness.check()
+        readiness.stopping = True
+        return readiness.database_ok, readiness.ok
+
+    assert asyncio.run(stop()) == (True, False)
+
+
+def test_the_checker_survives_what_it_does_not_expect() -> None:
+    async def run() -> bool:
+        readiness = Answers(True, ValueError("no checker should die of this"), False, False, True, True)
+        await readiness.start()
+        while readiness.answers:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        await readiness.close()
+        return readiness.ok
+
+    assert asyncio.run(run())
 
 
 def counted(code: str) -> float:

@@ -35,6 +35,17 @@ def with_stuck_route(shared):
 app.create = with_stuck_route
 sys.exit(cli.main(sys.argv[1:]))
 """
+# The service, stopped in the moment between its first line and uvicorn's own handlers of signals.
+EARLY = """
+import os, signal, sys, uvicorn
+from pharma_backend import cli
+run = uvicorn.Server.run
+def stopped_before(server, sockets=None):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return run(server, sockets)
+uvicorn.Server.run = stopped_before
+sys.exit(cli.main(sys.argv[1:]))
+"""
 HEAD = b"GET %s HTTP/1.1\r\nHost: pharma\r\nConnection: close\r\n\r\n"
 
 
@@ -47,10 +58,13 @@ class Socket:
     cli: Cli
     output: Path
 
-    def start(self, **extra: str) -> subprocess.Popen[bytes]:
+    def start(self, script: str = "", **extra: str) -> subprocess.Popen[bytes]:
+        """Start the service, or a script in its place that takes its arguments."""
+        arguments = ["serve", "--fd", str(self.listener.fileno())]
+        command = [sys.executable, "-c", script, *arguments] if script else self.cli.command(*arguments)
         with self.output.open("ab") as stream:
             return subprocess.Popen(
-                self.cli.command("serve", "--fd", str(self.listener.fileno())),
+                command,
                 pass_fds=[self.listener.fileno()],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -190,6 +204,16 @@ def test_a_drain_that_is_asked_for_goes_on_accepting(held: Socket) -> None:
         assert process.wait(5) == 0
 
 
+def test_a_stop_that_comes_before_the_server_runs_is_not_missed(held: Socket) -> None:
+    process = held.start(script=EARLY)
+    try:
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert held.events()[-1] == "service_stopped"
+
+
 def test_the_descriptor_must_be_a_listening_socket(held: Socket) -> None:
     with Path(os.devnull).open() as nothing, held.connect() as connected:
         for descriptor in (nothing.fileno(), connected.fileno(), 987):
@@ -210,12 +234,7 @@ def test_the_watchdog_is_fed_by_the_loop_alone(held: Socket, tmp_path: Path) -> 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
         channel.settimeout(10)
-        process = subprocess.Popen(
-            [sys.executable, "-c", STUCK, "serve", "--fd", str(held.listener.fileno())],
-            pass_fds=[held.listener.fileno()],
-            stdout=subprocess.DEVNULL,
-            env=held.cli.env(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="900000"),
-        )
+        process = held.start(STUCK, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="900000")
         try:
             heard: list[str] = []
             while heard[-2:] != ["WATCHDOG=1", "WATCHDOG=1"]:

@@ -210,10 +210,11 @@ def serve(shared: Services, endpoint: Endpoint) -> int:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=chosen.stop_timeout,
     )
-    # uvicorn raises the signal again once it has stopped; the process then ends by itself, with 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
     server = Server(config, shared, Notifier(), drain)
+    # For the moments in which uvicorn's own handlers are not in place: before, so that no signal is missed,
+    # and after it has stopped, when it raises the signal again; the process then ends by itself, with 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
     server.run(sockets)
     if sockets is None and endpoint.uds is not None:
         endpoint.uds.unlink(missing_ok=True)
