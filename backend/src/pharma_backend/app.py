@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from . import access, heartbeat, keyring, metrics, problems, sweep
 from .accounts import Accounts
-from .api import auth, cash, health, sales
+from .api import answers, auth, cash, health, sales
 from .api.services import Services
 from .database import Database
 from .headers import HeadersMiddleware
@@ -83,6 +83,7 @@ def create(shared: Services) -> RequestMiddleware:
     )
     app.state.services = shared
     problems.install(app)
+    answers.install(app)
     for module in (health, auth, cash, sales):
         app.include_router(module.router)
     access.decisions(app.routes)

@@ -59,10 +59,10 @@ class LimitsMiddleware:
         except TimeoutError as error:
             if not deadline.expired() or began:
                 raise
-            problem = _too_late()
+            late = _too_late()
             # Its stack is the place where the request was waiting.
-            problem.__cause__ = error.__cause__
-            await problems.refuse(problem)(scope, receive, send)
+            late.__cause__ = error.__cause__
+            await problems.refuse(late)(scope, receive, send)
 
     async def _whole(self, scope: Scope, receive: Receive) -> Receive:
         """A ``receive`` that gives the whole body at once.

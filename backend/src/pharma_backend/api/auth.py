@@ -10,6 +10,7 @@ from .. import log
 from ..accounts import Session
 from ..passwords import MAX_CHARACTERS
 from ..throttle import client_address
+from .answers import BODY, DATABASE, problems
 from .services import ServicesDep, remember
 
 router = APIRouter()
@@ -48,7 +49,9 @@ class TokenPair(BaseModel):
         )
 
 
-@router.post("/auth/login")
+@router.post(
+    "/auth/login", responses=problems(*BODY, *DATABASE, "AUTH_INVALID_CREDENTIALS", "AUTH_THROTTLED")
+)
 async def login(body: Login, request: Request, shared: ServicesDep) -> TokenPair:
     """Check a user's password."""
     principal, session = await shared.accounts.login(
@@ -59,7 +62,9 @@ async def login(body: Login, request: Request, shared: ServicesDep) -> TokenPair
     return TokenPair.of(session)
 
 
-@router.post("/auth/refresh")
+@router.post(
+    "/auth/refresh", responses=problems(*BODY, *DATABASE, "AUTH_REFRESH_INVALID", "AUTH_REFRESH_REUSED")
+)
 async def refresh(body: Refresh, shared: ServicesDep) -> TokenPair:
     """Exchange a refresh token, which is good once, for a new pair."""
     principal, session = await shared.accounts.refresh(body.refresh_token.get_secret_value())

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .. import cash, log
 from ..money import Amount, to_text
+from .answers import CHANGE, problems
 from .change import ChangeDep
 from .services import Operator
 
@@ -61,7 +62,12 @@ class ClosedCashSession(CashSession):
     sales: int
 
 
-@router.post("/cash/open", status_code=201, response_model=CashSession)
+@router.post(
+    "/cash/open",
+    status_code=201,
+    response_model=CashSession,
+    responses=problems(*CHANGE, "CASH_ALREADY_OPEN"),
+)
 async def open_cash(body: Open, user: Operator, change: ChangeDep) -> Response:
     """Open a cash session."""
     return await change.make(
@@ -78,7 +84,18 @@ async def open_cash(body: Open, user: Operator, change: ChangeDep) -> Response:
     )
 
 
-@router.post("/cash/close", response_model=ClosedCashSession)
+@router.post(
+    "/cash/close",
+    response_model=ClosedCashSession,
+    responses=problems(
+        *CHANGE,
+        "CASH_NOT_OPEN",
+        "CASH_ALREADY_CLOSED",
+        "CASH_HAS_OPEN_SALES",
+        "CASH_TOTALS_MISMATCH",
+        "AMOUNT_OUT_OF_RANGE",
+    ),
+)
 async def close_cash(body: Close, user: Operator, change: ChangeDep) -> Response:
     """Close the cash session, when the count agrees with the ledger."""
     counted = dict(body.counted)

@@ -6,9 +6,11 @@ from ipaddress import ip_address
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from .. import inventory, metrics
 from ..errors import Problem
+from .answers import LIVE, READY, document, problems
 from .services import Services, ServicesDep
 
 router = APIRouter()
@@ -22,13 +24,16 @@ def _json(document: dict[str, object], status: int) -> Response:
     )
 
 
-@router.get("/health/live")
+@router.get("/health/live", responses=document(200, "It runs.", LIVE))
 async def live(shared: ServicesDep) -> Response:
     """The process and its event loop run; nothing is said of the database."""
     return _json({"status": "ok", "uptimeSec": shared.uptime_seconds}, 200)
 
 
-@router.get("/health/ready")
+@router.get(
+    "/health/ready",
+    responses=document(200, "Send requests here.", READY) | document(503, "Send none.", READY),
+)
 async def ready(shared: ServicesDep) -> Response:
     """Whether requests may be sent here."""
     readiness = shared.readiness
@@ -43,7 +48,7 @@ async def ready(shared: ServicesDep) -> Response:
     return _json(document, 200 if ok else 503)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse, responses=problems("METRICS_FORBIDDEN"))
 async def exposition(request: Request, shared: ServicesDep) -> Response:
     """Metrics, for the monitoring only: never through a proxy, never from an unknown peer."""
     if not _may_scrape(request, shared):

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from .. import cpf, log, products, sales
 from ..money import Amount, to_text
+from .answers import BODY, CHANGE, DATABASE, USER, problems
 from .change import ChangeDep
 from .services import AnyUser, Operator, ServicesDep
 
@@ -126,7 +127,19 @@ class ProductList(BaseModel):
     items: list[Product]
 
 
-@router.post("/sales", status_code=201, response_model=Sale)
+@router.post(
+    "/sales",
+    status_code=201,
+    response_model=Sale,
+    responses=problems(
+        *CHANGE,
+        "CASH_NOT_OPEN",
+        "PRODUCT_UNKNOWN",
+        "CUSTOMER_UNKNOWN",
+        "STOCK_INSUFFICIENT",
+        "AMOUNT_OUT_OF_RANGE",
+    ),
+)
 async def create_sale(body: NewSale, user: Operator, change: ChangeDep) -> Response:
     """Make a sale; stock is taken from the lots that expire first."""
     wanted = [(line.product_id, line.quantity) for line in body.items]
@@ -142,7 +155,19 @@ async def create_sale(body: NewSale, user: Operator, change: ChangeDep) -> Respo
     )
 
 
-@router.post("/sales/{id}/pay", response_model=Sale)
+@router.post(
+    "/sales/{id}/pay",
+    response_model=Sale,
+    responses=problems(
+        *CHANGE,
+        "CASH_NOT_OPEN",
+        "SALE_UNKNOWN",
+        "SALE_ALREADY_PAID",
+        "SALE_CANCELLED",
+        "SALE_OF_OTHER_SESSION",
+        "PAYMENT_TOTAL_MISMATCH",
+    ),
+)
 async def pay_sale(sale_id: SaleId, body: Pay, user: Operator, change: ChangeDep) -> Response:
     """Pay a sale in full, by one method or several."""
     payments = [
@@ -163,7 +188,11 @@ async def pay_sale(sale_id: SaleId, body: Pay, user: Operator, change: ChangeDep
     )
 
 
-@router.post("/sales/{id}/cancel", response_model=Sale)
+@router.post(
+    "/sales/{id}/cancel",
+    response_model=Sale,
+    responses=problems(*CHANGE, "SALE_UNKNOWN", "SALE_ALREADY_PAID", "SALE_CANCELLED"),
+)
 async def cancel_sale(sale_id: SaleId, user: Operator, change: ChangeDep) -> Response:
     """Cancel a sale that is not paid."""
     return await change.make(
@@ -175,14 +204,14 @@ async def cancel_sale(sale_id: SaleId, user: Operator, change: ChangeDep) -> Res
     )
 
 
-@router.get("/sales/{id}")
+@router.get("/sales/{id}", responses=problems(*USER, *BODY, *DATABASE, "SALE_UNKNOWN"))
 async def read_sale(sale_id: SaleId, user: AnyUser, shared: ServicesDep) -> Sale:
     """A sale with its items and payments."""
     async with shared.database.transaction() as tx:
         return Sale.model_validate(await sales.read(tx, user, sale_id))
 
 
-@router.get("/products")
+@router.get("/products", responses=problems(*USER, *BODY, *DATABASE))
 async def list_products(
     user: AnyUser,
     shared: ServicesDep,
