@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbers that belong to a person or a card, told from others by their check digits."""
+"""Numbers that belong to a person or a card, told from others by their check digits, and masked."""
 
 from __future__ import annotations
 
@@ -73,3 +73,75 @@ def is_personal(text: str) -> bool:
     """Whether the whole text is a CPF, a CNPJ or a card number, with or without separators."""
     plain = text.translate(_SEPARATORS)
     return cpf.is_valid(plain) or is_cnpj(plain) or (plain.isdecimal() and is_card(plain))
+
+
+_DIGITS = re.compile(r"\d(?:[ \t./_-]{0,3}\d){10,}")
+_GROUP = re.compile(r"\d+")
+_HARMLESS = re.compile(
+    r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{32,128}\b",
+    re.IGNORECASE,
+)
+_CNPJ_IN_TEXT = re.compile(r"\b[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}\b")
+# The ways to write them; elsewhere groups of digits are just neighbours.
+_SHAPES = frozenset(
+    {
+        *((11,), (9, 2), (3, 3, 3, 2), (3, 3, 5), (1,) * 11),
+        *((14,), (12, 2), (2, 3, 3, 4, 2), (8, 4, 2), (8, 6), (1,) * 14),
+    }
+)
+
+
+def may_hold(text: str, capitals: bool) -> bool:
+    """Whether there are enough digits on end, or capitals among fewer."""
+    return bool(_DIGITS.search(text)) or (capitals and bool(_CNPJ_IN_TEXT.search(text)))
+
+
+def mask(text: str) -> str:
+    """The text with the numbers of persons and cards masked; UUIDs and hashes are none."""
+    kept = [found.span() for found in _HARMLESS.finditer(text)]
+
+    def digits(found: re.Match[str]) -> str:
+        if any(start < found.end() and found.start() < end for start, end in kept):
+            return found[0]
+        return _mask_groups(found[0])
+
+    masked = _DIGITS.sub(digits, text)
+    return _CNPJ_IN_TEXT.sub(lambda found: "[number]" if is_personal(found[0]) else found[0], masked)
+
+
+def _mask_groups(run: str) -> str:
+    """Mask the CPF, CNPJ and card numbers of a run of digit groups."""
+    groups = list(_GROUP.finditer(run))
+    parts: list[str] = []
+    at = first = 0
+    while first < len(groups):
+        last = _longest(groups, first)
+        if last is not None:
+            parts += [run[at : groups[first].start()], "[number]"]
+            at = groups[last].end()
+            first = last
+        first += 1
+    return "".join(parts) + run[at:]
+
+
+def _longest(groups: list[re.Match[str]], first: int) -> int | None:
+    """The last group of the longest number of a person that begins with group ``first``."""
+    digits = ""
+    shape: list[int] = []
+    best = None
+    for place in range(first, min(first + CARD_DIGITS[-1], len(groups))):
+        group = groups[place][0]
+        digits += group
+        shape.append(len(group))
+        if len(digits) > CARD_DIGITS[-1]:
+            break
+        if len(digits) >= CPF_DIGITS and _is_number(digits, tuple(shape)):
+            best = place
+    return best
+
+
+def _is_number(digits: str, shape: tuple[int, ...]) -> bool:
+    if shape in _SHAPES:
+        return is_personal(digits)
+    in_groups = all(3 <= length <= 6 for length in shape) or len(shape) in (1, len(digits))
+    return in_groups and is_card(digits)

@@ -47,7 +47,7 @@ _GIVEN = _words(
     vera vicente victor vinicius vitor vitoria viviane wagner wesley william yasmin
     """
 )
-_FAMILY = _words(
+FAMILY = _words(
     """
     almeida alves andrade araujo azevedo barbosa barros batista borges campos cardoso carvalho castro
     conceicao costa cruz cunha dias duarte farias fernandes ferreira figueiredo fonseca freitas gomes
@@ -68,7 +68,7 @@ def mask(value: str) -> str:
 
 def may_hold(value: str) -> bool:
     """Whether a family name stands in the text; without one, only capitals tell a name."""
-    return not _FAMILY.isdisjoint(_WORDS.findall(_plain(value)))
+    return not FAMILY.isdisjoint(_WORDS.findall(_plain(value)))
 
 
 def _capitals(found: re.Match[str]) -> str:
@@ -95,7 +95,7 @@ def _name_ends(words: list[tuple[int, int, str]], first: int) -> int | None:
     last = None
     for index in range(first + 1, min(first + 7, len(words))):
         word = words[index][2]
-        if word in _FAMILY:
+        if word in FAMILY:
             last = index
         elif word not in _GIVEN and word not in _PARTICLES:
             break
