@@ -20,6 +20,7 @@ from .keyring import Key, KeyRing
 
 ISSUER = "pharma-backend"
 ALGORITHM = "HS256"
+_BEARER = {"WWW-Authenticate": "Bearer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,13 @@ class Tokens:
             )
             return Principal(int(claims["sub"]), int(claims["store"]), str(claims["role"]))
         except jwt.ExpiredSignatureError as error:
-            raise _unauthorized("AUTH_TOKEN_EXPIRED", "The access token has expired") from error
+            raise Problem(
+                "AUTH_TOKEN_EXPIRED", 401, "The access token has expired", headers=_BEARER
+            ) from error
         except (jwt.PyJWTError, KeyError, ValueError, TypeError) as error:
-            raise _unauthorized("AUTH_TOKEN_INVALID", "The access token is not valid") from error
+            raise Problem(
+                "AUTH_TOKEN_INVALID", 401, "The access token is not valid", headers=_BEARER
+            ) from error
 
     def new_refresh(self) -> RefreshToken:
         """A new refresh token with what is stored of it."""
@@ -113,7 +118,3 @@ def refresh_invalid() -> Problem:
 
 def _digest(key: Key, token: str) -> bytes:
     return hmac.new(key.secret, token.encode(), hashlib.sha256).digest()
-
-
-def _unauthorized(code: str, title: str) -> Problem:
-    return Problem(code, 401, title, headers={"WWW-Authenticate": "Bearer"})
