@@ -14,10 +14,9 @@ _STEMS = """
     srf nonce sal seed sig pin cpf cnpj rg cns crm mail card cart nom name client custom pa phone tel cel mobile
     addres endere birth nasc
 """.split()  # noqa: SIM905 - a list of forty strings is no easier to read
-# What may stand between a name and its value; the name stands before it, or after the dashes of an option.
-_SIGN = re.compile(
-    r"""[:=>|]|->|%3|,(?=\s*b?\\{0,8}["'])|(?<![^\s"'(])-{1,2}(?=\w)|\b(?:is|was|são|é|era)\b""", _I
-)
+# What may stand between a name and its value; how far from it the name begins, in characters.
+_SIGNS = (":", "=", ">", "|", "%")
+_VERBS = frozenset(["is", "was", "são", "é", "era"])
 _REACH = 70
 
 _CREDENTIAL = (
@@ -65,16 +64,19 @@ _MULTIPART = re.compile(
 _KEY_NAMES = re.compile(rf"{_CREDENTIAL}|{_PERSONAL_NAME}", _I)
 
 
-def may_hold(value: str, lower: str) -> bool:
-    """Whether a telling name with a value can stand in the text; ``lower`` is the text in small letters."""
-    near = [
-        lower[start : start + _REACH] if sign == "-" else lower[max(0, start - _REACH) : start]
-        for start, sign in ((found.start(), found[0][0]) for found in _SIGN.finditer(value))
-    ]
-    if not near:
-        return False
-    heap = "\n".join(near)
-    return any(stem in heap for stem in _STEMS)
+def may_hold(lower: str, words: frozenset[str]) -> bool:
+    """Whether a telling name with a value can stand in the text, given in small letters and as words."""
+    lists = "," in lower and ("'" in lower or '"' in lower)
+    if lists or " -" in lower or lower[:1] == "-" or not _VERBS.isdisjoint(words):
+        near = lower
+    else:
+        near = ""
+        for sign in _SIGNS:
+            at = lower.find(sign)
+            while at >= 0:
+                near += lower[max(0, at - _REACH) : at] + "\n"
+                at = lower.find(sign, at + 1)
+    return bool(near) and any(stem in near for stem in _STEMS)
 
 
 def names_something(text: str) -> bool:

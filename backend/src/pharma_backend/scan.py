@@ -120,7 +120,7 @@ def _masked(value: str) -> str:
 def _before_reading(value: str, look: _Look) -> str:
     if look.capitals or "(" in value or "input" in value:
         value = _without_rows(value)
-    if keyed.may_hold(value, look.lower):
+    if keyed.may_hold(look.lower, look.words):
         value = keyed.mask(value)
     if "'" in value or '"' in value or "`" in value:
         value = _QUOTED.sub(_quoted, value)
