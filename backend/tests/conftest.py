@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 
 HERE = Path(__file__).resolve().parent
+ENGINE = HERE.parents[1] / "plugins/module_utils/_ops"
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 from backend_harness import PASSWORD, Cli, Cluster, Service, make_cli, start_service  # noqa: E402
@@ -117,3 +119,18 @@ def product(sql: psycopg.Connection) -> int:
             {"product": row[0], "code": f"d{days}", "days": days, "units": units},
         )
     return int(row[0])
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """The engine under the name that it has on the hosts."""
+    if "pharma_ops" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "pharma_ops", ENGINE / "__init__.py", submodule_search_locations=[str(ENGINE)]
+    )
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pharma_ops"] = module
+    spec.loader.exec_module(module)

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,22 +16,6 @@ from backend_harness import PASSWORD, Service
 
 ROOT = Path(__file__).resolve().parents[2]
 JOURNEY = ROOT / "backend/journey.yaml"
-ENGINE = ROOT / "plugins/module_utils/_ops"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> None:
-    """The engine under the name that it has on the hosts."""
-    if "pharma_ops" in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(
-        "pharma_ops", ENGINE / "__init__.py", submodule_search_locations=[str(ENGINE)]
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["pharma_ops"] = module
-    spec.loader.exec_module(module)
 
 
 def test_the_file_keeps_the_format() -> None:
@@ -42,7 +24,9 @@ def test_the_file_keeps_the_format() -> None:
 
 
 @pytest.mark.parametrize("again", range(2))
-def test_a_fresh_manager_walks_it(service: Service, sql: psycopg.Connection, again: int) -> None:
+def test_a_fresh_manager_walks_it(
+    service: Service, sql: psycopg.Connection, engine: None, again: int
+) -> None:
     run = importlib.import_module("pharma_ops.journey.run")
     spec = importlib.import_module("pharma_ops.journey.spec")
     run_id = f"drill-{uuid4().hex[:12]}"
