@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 
@@ -30,7 +32,15 @@ class RequestMiddleware:
         """Serve one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
+        elif len(contextvars.copy_context()) == 0:
+            await self._serve(scope, receive, send)
+        else:
+            # The server's reading side may run in the context of an earlier request (see context.py), and
+            # what other libraries keep in theirs must not be passed on from one client to another.
+            empty = contextvars.Context()
+            await asyncio.create_task(self._serve(scope, receive, send), context=empty)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _enter(scope)
         token = context.enter(request)
         metrics.IN_PROGRESS.inc()
