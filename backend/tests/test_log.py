@@ -159,7 +159,7 @@ def test_a_value_of_a_kin_type_is_converted(event: str, key: str, given: object,
 def test_every_kind_admits_something() -> None:
     """An event whose kind refused everything would lose its facts in silence."""
     samples: list[object] = [1, 1.5, True, "12.50", "ok", "7", "text", "INFO", "SIGTERM", "0.1.0", "a" * 32]
-    samples += ["0.1.0+0123456789ab", "admin", "GET", "main", "cash", ["cash"], "credentials"]
+    samples += ["0.1.0+0123456789ab", "P1001", "admin", "GET", "main", "cash", ["cash"], "credentials"]
     samples.append([{"method": "cash", "expected": "1.00", "observed": "2.00"}])
     for event, kinds in log.EVENTS.items():
         for key in kinds:

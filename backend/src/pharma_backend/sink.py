@@ -15,6 +15,7 @@ from collections import deque
 MAX_PENDING_BYTES = 1 << 20
 # A pipe that says it can be written takes this much without blocking (pipe(7), PIPE_BUF).
 _ATOMIC_BYTES = 4096
+_DRAIN_MILLISECONDS = 250
 
 
 class Sink:
@@ -67,10 +68,12 @@ class Sink:
 
     def _drain(self) -> None:
         """Write what waits as soon as it goes in, also when no further line comes by."""
-        pause = 0.01
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
         while True:
-            time.sleep(pause)
-            pause = min(pause * 2, 0.25)
+            poll.poll(_DRAIN_MILLISECONDS)
+            # A descriptor that is always ready and takes nothing must not keep the processor busy.
+            time.sleep(0.002)
             with self._lock:
                 self._push()
                 if not self._pending:
