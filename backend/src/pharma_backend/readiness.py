@@ -5,8 +5,8 @@ A checker with a connection of its own asks the database ``select 1``; probes on
 so a flood of probes adds no query and an exhausted pool does not take the service out.
 
 The times, for the defaults (interval 2 s, timeout 1 s). While the verdict is good a check has two
-attempts, the second on a new connection, and both end within the timeout: 0.35 s + 0.1 s + 0.35 s. So a
-database that stops or hangs just after a check is found out 2.8 s later at the latest, by two failures.
+attempts, the second on a new connection, and both end within the timeout: 0.3 s + 0.1 s + 0.3 s. So a
+database that stops or hangs just after a check is found out 2.7 s later at the latest, by two failures.
 While the verdict is bad there is one attempt in each interval, with the whole timeout; the first that
 succeeds is repeated 0.1 s later, so the service is ready 3.2 s after the database at the latest.
 """
@@ -26,7 +26,7 @@ FAIL_AFTER = 2
 RECOVER_AFTER = 2
 RECHECK_SECONDS = 0.1
 # Of the timeout: two attempts and the pause between them must fit into it, with time to spare.
-ATTEMPT_SHARE = 0.35
+ATTEMPT_SHARE = 0.3
 
 
 @dataclass
