@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,6 +253,25 @@ def test_old_releases_go_and_what_is_needed_stays(host: Host) -> None:
     listed = host.run("list")[1]["releases"]
     assert [item["version"] for item in listed] == ["5.0.0", "4.0.0", "1.0.0"]
     assert [item["active"] for item in listed] == [True, False, False]
+
+
+def test_a_disk_that_cannot_be_written_does_not_keep_anybody_from_going_back(host: Host) -> None:
+    host.settings["watch_seconds"] = 0
+    host.deployed("1.0.0")
+    host.deployed("2.0.0")
+    directory = host.state / "deployments"
+    subprocess.run(["mount", "--bind", directory, directory], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", directory], check=True)
+        status, result = host.run("rollback")
+        assert (status, result["error"]["code"]) == (2, "JOURNAL_NOT_WRITTEN"), result
+        assert "rolled_back" in result["error"]["message"]
+        assert (host.link(), host.boots()) == ("blue", ["blue"])
+        assert [record["verdict"] for record in host.records()] == ["deployed", "deployed"]
+    finally:
+        subprocess.run(["umount", directory], check=True)
+    assert host.run("deploy", "2.0.0")[0] == 0
+    assert len(host.records()) == 3
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class Deployment:
         :raises OpsError: what the stage raised; ``INTERRUPTED`` for a signal.
         """
         run = self.run
-        marker.write(run.marker, self.marker(name))
+        self.note(name)
         run.progress.started(name)
         report = Report()
         began = time.monotonic()
@@ -130,7 +130,14 @@ class Deployment:
     def own_colour(self, stage: str) -> None:
         """Note durably, before it happens, that the idle colour is no longer what it was."""
         self.owns_colour = True
-        marker.write(self.run.marker, self.marker(stage))
+        self.note(stage)
+
+    def note(self, stage: str) -> None:
+        """Write the marker. A full disk must not keep anybody from going back, so it is only said."""
+        try:
+            marker.write(self.run.marker, self.marker(stage))
+        except (OpsError, OSError) as problem:
+            self.run.log.error("marker_not_written", problem, stage=stage)
 
     def marker(self, stage: str) -> Marker:
         """What the next engine must know if this one is killed now."""

@@ -84,7 +84,10 @@ def read(place: Path) -> Marker | None:
 
 
 def remove(place: Path) -> None:
-    """Forget the marker."""
-    place.unlink(missing_ok=True)
-    if place.parent.is_dir():
+    """Forget the marker; nothing happens when there is none.
+
+    :raises OSError: it cannot be removed.
+    """
+    if place.exists():
+        place.unlink()
         sync_directory(place.parent)

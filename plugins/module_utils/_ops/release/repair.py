@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ..errors import OpsError
 from ..evidence.record import Verdict
 from . import journal, marker, stages, units
 from .deployment import Run, record_of, summary
@@ -20,13 +21,18 @@ def repair(run: Run) -> Record | None:
 
     The caller holds the lock, so whoever wrote the marker is gone.
     """
-    record = None
     noted = marker.read(run.marker)
-    if noted is not None and all(known["id"] != noted.id for known in journal.read(run.journal).records):
-        record = _finish(run, noted)
-        journal.append(run.journal, record)
+    known = noted is not None and any(item["id"] == noted.id for item in journal.read(run.journal).records)
+    record = _finish(run, noted) if noted is not None and not known else None
+    try:
+        if record is not None:
+            journal.append(run.journal, record)
+        marker.remove(run.marker)
+    except (OpsError, OSError) as problem:
+        # Whoever wants to go back must be able to; the marker stays, and with it the chance to record this.
+        run.log.error("killed_release_not_recorded", problem)
+    if record is not None:
         run.log.warn("killed_release_finished", **summary(record))
-    marker.remove(run.marker)
     active = run.layout.active()
     if active is not None:
         stages.follow(run.layout, active)
