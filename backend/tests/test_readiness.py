@@ -124,6 +124,35 @@ def connection_errors(service: Service, code: str) -> float:
     return exposition(service)[f'pharma_db_connection_errors_total{{code="{code}"}}']
 
 
+def test_a_start_without_a_database_lives_and_waits(tmp_path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="pharma-") as home,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
+    ):
+        channel.bind(str(tmp_path / "notify"))
+        cluster = Cluster(Path(home), port=5495)
+        cluster.create()
+        cli = make_cli(cluster, cluster.new_database("pharmacy"), tmp_path)
+        cli.json("migrate")
+        cluster.stop()
+        service = start_service(cli, tmp_path, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        try:
+            assert (status(service, "/health/live"), status(service)) == (200, 503)
+            time.sleep(0.5)
+            channel.setblocking(False)
+            assert b"READY=1" not in channel.recv(4096)
+            with pytest.raises(BlockingIOError):
+                channel.recv(4096)
+            cluster.start()
+            channel.settimeout(5)
+            assert channel.recv(4096).startswith(b"READY=1")
+            assert status(service) == 200
+            assert told(service) == [("fail", "P1001"), ("ok", "")]
+        finally:
+            service.stop()
+            cluster.stop()
+
+
 def told(service: Service) -> list[tuple[str, str]]:
     """What the log says of readiness since the start: the verdicts, and the codes of the bad ones."""
     lines = [line["meta"] for line in service.lines() if line["msg"] == "readiness_changed"]
