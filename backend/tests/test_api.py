@@ -130,6 +130,23 @@ def test_a_refresh_token_is_good_once(service: Service, sql: psycopg.Connection)
     assert all(len(digest) == 32 and first.encode() not in digest for (digest,) in hashes)
 
 
+def test_of_parallel_refreshes_one_wins_and_the_family_ends(service: Service) -> None:
+    token = service.login("bia")["refresh_token"]
+
+    def refresh(_number: int) -> httpx.Response:
+        return service.client.post("/auth/refresh", json={"refresh_token": token})
+
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(refresh, range(8)))
+    won = [reply.json() for reply in replies if reply.status_code == 200]
+    assert len(won) == 1
+    codes = {reply.json()["code"] for reply in replies if reply.status_code != 200}
+    assert codes <= {"AUTH_REFRESH_REUSED", "AUTH_REFRESH_INVALID"}
+    assert "AUTH_REFRESH_REUSED" in codes
+    stolen = service.client.post("/auth/refresh", json={"refresh_token": won[0]["refresh_token"]})
+    problem(stolen, 401, "AUTH_REFRESH_INVALID")
+
+
 def _bearer(tokens: dict[str, str]) -> Headers:
     return {"Authorization": f"Bearer {tokens['access_token']}"}
 
