@@ -108,25 +108,25 @@ colour:
   returned: when the host could be asked
   type: str
 seconds:
-  description: How long the deployment took.
-  returned: when something was done
+  description: How long the deployment took; 0 when nothing was to do.
+  returned: when the host could be asked
   type: float
 stages:
-  description: Name, verdict, seconds and detail of every stage.
-  returned: when something was done
+  description: Name, verdict, seconds and detail of every stage; empty when nothing was to do.
+  returned: when the host could be asked
   type: list
   elements: dict
 requests:
-  description: What it served while it was watched, C(total), C(errors5xx), C(p95Seconds); null when it was not.
-  returned: when something was done
+  description: What it served while it was watched, C(total), C(errors5xx), C(p95Seconds); null without a watch.
+  returned: when the host could be asked
   type: dict
 cause:
   description: Why the release was refused or switched back; empty otherwise.
-  returned: when something was done
+  returned: when the host could be asked
   type: str
 release_id:
-  description: Identifier of the deployment in the journal, and C(requestId) of its log lines.
-  returned: when something was done
+  description: Identifier in the journal, and C(requestId) of the log lines; null when nothing was to do.
+  returned: when the host could be asked
   type: str
 code:
   description: Stable code of the error, see docs/errors.md.
@@ -153,6 +153,14 @@ from ansible_collections.pharma.hardening.plugins.module_utils._ops.release.jour
 PROGRAM = "/usr/local/bin/pharma-ops"
 ACTIONS = {"deployed": Action.DEPLOY, "renewed": Action.RENEW, "rolled_back": Action.ROLLBACK}
 _POLL_SECONDS = 1.0
+_NOTHING_DONE = {
+    "verdict": "unchanged",
+    "seconds": 0.0,
+    "stages": [],
+    "requests": None,
+    "cause": "",
+    "release_id": None,
+}
 
 
 def main() -> None:
@@ -189,12 +197,12 @@ def _wanted(module: AnsibleModule, config) -> str | None:
 
 def _check(module: AnsibleModule) -> dict:
     config = ops_module.load_config(module)
-    before = status.status(config, module.params["service"]).as_dict()
+    before = status.serving(config, module.params["service"])
     wanted = _wanted(module, config)
     after = wanted or before["version"]
-    return {
+    return _NOTHING_DONE | {
         "changed": wanted is not None,
-        "verdict": "unchanged" if wanted is None else module.params["state"],
+        "verdict": module.params["state"] if wanted else "unchanged",
         "version": after,
         "previous_version": before["version"],
         "colour": before["active"],
@@ -205,10 +213,9 @@ def _check(module: AnsibleModule) -> dict:
 def _release(module: AnsibleModule) -> dict:
     config = ops_module.load_config(module)
     service = module.params["service"]
-    config.release(service)
     unit = f"pharma-release-{service}.service"
     _wait(unit, module.params["wait_seconds"])
-    before = status.status(config, service).as_dict()
+    before = status.serving(config, service)
     output = journal.directory(config.state_dir) / f"{service}.result.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
@@ -226,7 +233,7 @@ def _release(module: AnsibleModule) -> dict:
         "diff": _diff(before, {"version": said["version"], "active": said["colour"]}),
     }
     if record is None:
-        return result | {"verdict": "unchanged"}
+        return result | _NOTHING_DONE
     result |= _of_record(record)
     if done.returncode != 0:
         module.fail_json(

@@ -195,10 +195,12 @@ def installed(config: Config, service: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def last_record(config: Config, service: str) -> dict[str, Any] | None:
-    """The newest record of the journal.
+def serving(config: Config, service: str) -> dict[str, Any]:
+    """Version and colour in service as the links have them, as fast as can be; None: nothing is.
 
-    :raises OpsError: ``JOURNAL_UNREADABLE``.
+    :raises OpsError: ``CONFIG_INVALID``, ``RELEASE_LINK_INVALID``.
     """
-    records = journal.read(journal.path(config.state_dir, service)).records
-    return records[-1] if records else None
+    layout = Layout(*config.release(service))
+    active = layout.active()
+    release = layout.held(active) if active else None
+    return {"version": release.version if release else None, "active": active}
