@@ -5,11 +5,11 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test lint unit sanity integration molecule bench lab-up lab-down lab-status lab-shell clean
+.PHONY: help demo test lint unit sanity integration molecule bench bench-logging lab-up lab-down lab-status lab-shell clean
 .PHONY: ready-for-tests
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## The main job: lab, deployment, data, backup, drill, evidence
 	@lab/demo.sh
@@ -34,6 +34,9 @@ molecule: ready-for-tests ## One scenario on hosts of its own: SCENARIO=lab
 
 bench: ready-for-tests ## Backup and drill beside pg_dump and pg_restore: SCALE=1 (GB)
 	@tests/bench/run.sh
+
+bench-logging: ready-for-tests ## The backend's log: a line beside other loggers, payments with and without
+	@tests/bench/logging.sh $(ARGS)
 
 lab-up: ## Bring up the lab (LAB_DEBIAN=12 for the older release)
 	@lab/up.sh

@@ -16,7 +16,7 @@ _STEMS = """
 """.split()  # noqa: SIM905 - a list of forty strings is no easier to read
 # What may stand between a name and its value; how far from it the name begins, in characters.
 _SIGNS = (":", "=", ">", "|", "%")
-_VERBS = frozenset(["is", "was", "são", "é", "era"])
+VERBS = frozenset(["is", "was", "são", "é", "era"])
 _REACH = 70
 
 _CREDENTIAL = (
@@ -67,7 +67,7 @@ _KEY_NAMES = re.compile(rf"{_CREDENTIAL}|{_PERSONAL_NAME}", _I)
 def may_hold(lower: str, words: frozenset[str]) -> bool:
     """Whether a telling name with a value can stand in the text, given in small letters and as words."""
     lists = "," in lower and ("'" in lower or '"' in lower)
-    if lists or " -" in lower or lower[:1] == "-" or not _VERBS.isdisjoint(words):
+    if lists or " -" in lower or lower[:1] == "-" or not VERBS.isdisjoint(words):
         near = lower
     else:
         near = ""
@@ -76,7 +76,11 @@ def may_hold(lower: str, words: frozenset[str]) -> bool:
             while at >= 0:
                 near += lower[max(0, at - _REACH) : at] + "\n"
                 at = lower.find(sign, at + 1)
-    return bool(near) and any(stem in near for stem in _STEMS)
+    if near:
+        for stem in _STEMS:
+            if stem in near:
+                return True
+    return False
 
 
 def names_something(text: str) -> bool:

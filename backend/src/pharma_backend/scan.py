@@ -76,6 +76,12 @@ _PUNCTUATION = ",.:;()[]{}<>!?'\""
 _SCHEMES = frozenset(["bearer", "basic", "digest", "negotiate", "apikey", "token"])
 
 
+# Small words and short numbers with the marks of a sentence between them; words that make a sentence tell.
+_CALM = re.compile(r"[A-Z]?(?:(?:[a-z]{1,13}+|[0-9]{1,6}+)(?:[ ,.:]++|\Z))*+")
+_NO_WORDS: frozenset[str] = frozenset()
+_TELLING = names.FAMILY | _SCHEMES | keyed.VERBS | {"values"}
+
+
 @dataclass(slots=True)
 class _Look:
     """What a quick look at a text tells."""
@@ -99,12 +105,25 @@ class _Look:
 def text(value: str, limit: int = MAX_TEXT) -> str:
     """The text as it may stand in a line, at most ``limit`` characters and an ellipsis."""
     cut = len(value) > MAX_SCANNED
+    if not cut and _is_calm(value):
+        return value if len(value) <= limit else value[:limit] + "…"
     if cut:
         value = value[:MAX_SCANNED]
     value = _masked(value)
     if cut:
         value = value[: max(0, len(value) - _UNSURE_TAIL)]
     return value if len(value) <= limit and not cut else value[:limit] + "…"
+
+
+def _is_calm(value: str) -> bool:
+    """Whether the text is a plain sentence in which nothing of what is looked for can stand."""
+    if not _CALM.fullmatch(value):
+        return False
+    lower = value.lower()
+    words = lower.replace(",", " ").replace(".", " ").replace(":", " ").split()
+    if not _TELLING.isdisjoint(words) or identifiers.may_hold(value, capitals=False):
+        return False
+    return ":" not in value or not keyed.may_hold(lower, _NO_WORDS)
 
 
 def _masked(value: str) -> str:

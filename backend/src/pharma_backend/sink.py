@@ -29,6 +29,7 @@ class Sink:
         self._descriptor = descriptor
         self._socket: socket.socket | None = None
         self._kind: int | None = None
+        self._poll: select.poll | None = None
         self._pending: deque[bytes] = deque()
         self._drainer: threading.Thread | None = None
         self._lock = threading.RLock()
@@ -105,7 +106,7 @@ class Sink:
             kind = self._look()
         if kind == stat.S_IFSOCK:
             return self._send(line)
-        if kind == stat.S_IFIFO or kind == stat.S_IFCHR:
+        if kind == stat.S_IFIFO:
             return self._write_when_ready(line)
         written = 0
         while written < len(line):
@@ -114,6 +115,8 @@ class Sink:
 
     def _look(self) -> int:
         self._kind = stat.S_IFMT(os.fstat(self._descriptor).st_mode)
+        if os.isatty(self._descriptor):
+            self._kind = stat.S_IFIFO  # a terminal can be stopped like a pipe
         if self._kind == stat.S_IFSOCK:
             self._socket = socket.socket(fileno=os.dup(self._descriptor))
         return self._kind
@@ -130,10 +133,11 @@ class Sink:
         return b""
 
     def _write_when_ready(self, line: bytes) -> bytes:
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._descriptor, select.POLLOUT)
         while line:
-            if not poll.poll(0):
+            if not self._poll.poll(0):
                 return line
             try:
                 line = line[os.write(self._descriptor, line[:_ATOMIC_BYTES]) :]
