@@ -303,7 +303,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is Path:
         return _absolute_path(value, where)
-    if hint is float and type(value) is int:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, bool) is not (hint is bool):
         raise _invalid(f"{where} must be of type {hint.__name__}, not {value!r}")

@@ -194,7 +194,7 @@ def retire(layout: Layout, colour: str) -> str:
 
     Connections that still wait in its socket start it again, and are served.
     """
-    for _ in range(_STOP_ATTEMPTS):
+    for _attempt in range(_STOP_ATTEMPTS):
         time.sleep(SETTLE_SECONDS)
         units.stop(layout.unit(colour))
         if units.state(layout.unit(colour)).dead:
