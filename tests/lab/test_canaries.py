@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every secret of the lab is a canary: after everything was run, no log, output, process or report shows one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import canaries
+import pytest
+from canaries import Canaries
+
+OnHost = Callable[..., str]
+HOSTS = tuple((os.environ.get("LAB_HOSTS") or "db1,app1,staging1").replace(",s3", "").split(","))
+# Goes on when the connection has ended, and can be ended by its number.
+AWAY = "</dev/null >/dev/null 2>&1 & echo $! > /run/canary-test.pid; sleep 0.3"
+SETTINGS = ("-e", "@molecule/release/vars.yml")
+
+
+@pytest.fixture(scope="module")
+def looked_for(state_dir: Path) -> Canaries:
+    """All secrets as they are now; a rotation that runs afterwards brings others."""
+    return Canaries(canaries.values(state_dir))
+
+
+@pytest.fixture(scope="module")
+def play(root: Path) -> Callable[..., str]:
+    """Runs a playbook with everything that Ansible can say, and gives its output, whatever its end."""
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            ["ansible-playbook", "-i", "inventories/lab/hosts.yml", "-vvv", "--diff", *SETTINGS, *words],
+            cwd=root,
+            env=os.environ | {"ANSIBLE_CONFIG": str(root / "ansible.cfg"), "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return f"{done.stdout}{done.stderr}\nexit status {done.returncode}\n"
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def probe_password(state_dir: Path) -> str:
+    """A secret that the tests may show to a host on purpose."""
+    loaded: dict[str, str] = json.loads((state_dir / "secrets.json").read_text())
+    return loaded["probe_password"]
+
+
+@pytest.fixture
+def shown(on_host: OnHost, probe_password: str) -> Iterator[Callable[[str], None]]:
+    """Shows a secret in a place of app1 as a fault would, and takes it away again."""
+    undo: list[str] = []
+
+    def show(place: str) -> None:
+        text = f"login with {quote(probe_password)} failed\n"
+        if place == "journal":
+            on_host("app1", "logger --tag canary-test --file /dev/stdin", text)
+            undo.append("sleep 2; journalctl --rotate --vacuum-time=1s >/dev/null 2>&1")
+        elif place == "environment of processes":
+            on_host("app1", f"read -r V; CANARY=$V sleep 7777 {AWAY}", text)
+            undo.append("kill $(cat /run/canary-test.pid)")
+        elif place == "arguments of processes":
+            on_host("app1", f"read -r V; python3 -c 'import time; time.sleep(7777)' \"$V\" {AWAY}", text)
+            undo.append("kill $(cat /run/canary-test.pid)")
+        else:
+            on_host("app1", "cat > /var/log/canary-test.log", text)
+            undo.append("rm -f /var/log/canary-test.log")
+
+    yield show
+    for command in undo:
+        on_host("app1", f"{command}; true")
+
+
+def test_nothing_shows_a_secret_after_everything_was_run(
+    looked_for: Canaries, play: Callable[..., str], on_host: OnHost, root: Path
+) -> None:
+    """Deployed, deployed in a dry run, refused, crashed, asked wrongly: all of it with -vvv and --diff."""
+    limit = ("--limit", ",".join((*HOSTS, "localhost")))
+    outputs = {
+        "site": play("playbooks/site.yml", *limit),
+        "site in a dry run": play("playbooks/site.yml", *limit, "--check"),
+        "rotation in a dry run": play("playbooks/rotate_secrets.yml", *limit, "--check", "-e", "rotate=jwt"),
+        "rotation to a secret that is too short": play(
+            "playbooks/rotate_secrets.yml", *limit, "-e", "rotate=jwt backend_jwt_secret_next=short"
+        ),
+        "rotation with the probe's password wrong": play(
+            "playbooks/rotate_secrets.yml", *limit, "-e", "rotate=refresh rotate_probe_password=wrong"
+        ),
+    }
+    if "staging1" in HOSTS:
+        outputs["backup"] = play("playbooks/backup.yml", *limit)
+        outputs["drill"] = play("playbooks/drill.yml", *limit)
+    assert "exit status 0" in outputs["site"]
+    assert "PROBE_FAILED" in outputs["rotation with the probe's password wrong"]
+    # Errors: a login that fails, a request with a token that is none, one that is not JSON; then a crash in the middle.
+    for options in (
+        '-H \'Content-Type: application/json\' -d \'{"username":"rotation-probe","password":"x"}\' -X POST /auth/login',
+        "-H 'Authorization: Bearer not-a-token' /products",
+        "-H 'Content-Type: application/json' -d '{' -X POST /auth/refresh",
+    ):
+        *rest, path = options.split(" ")
+        on_host("app1", f"curl -sk -o /dev/null {' '.join(rest)} https://localhost{path}; true")
+    on_host(
+        "app1",
+        "colour=$(basename $(readlink /opt/pharma/slots/active.sock) .sock);"
+        " systemctl kill --signal=SIGABRT pharma-backend@$colour.service; sleep 3;"
+        " curl -sk --retry 20 --retry-all-errors --retry-delay 1 -o /dev/null https://localhost/health/ready",
+    )
+    on_host("db1", "pharma-ops backup create >/dev/null 2>&1; true")
+
+    told = {name: names for name, text in outputs.items() if (names := looked_for.found(text))}
+    assert told == {}
+    assert canaries.look(looked_for, on_host, HOSTS) == {}
+    evidence = Path(os.environ.get("LAB_EVIDENCE_DIR") or root / "evidence")
+    reports = {
+        str(path): names
+        for path in evidence.rglob("*")
+        if path.is_file() and (names := looked_for.found(path.read_text(errors="replace")))
+    }
+    assert reports == {}
+
+
+@pytest.mark.parametrize(
+    "place", ["files of logs", "journal", "environment of processes", "arguments of processes"]
+)
+def test_a_secret_that_is_shown_is_found(
+    looked_for: Canaries, on_host: OnHost, shown: Callable[[str], None], place: str
+) -> None:
+    """The search sees what it is there for."""
+    shown(place)
+    assert canaries.look(looked_for, on_host, ["app1"]) == {f"app1: {place}": {"probe_password:0"}}
+
+
+def test_every_form_of_a_secret_is_found(looked_for: Canaries, probe_password: str) -> None:
+    """In a longer text, in base64 of a longer text, in a URL."""
+    assert looked_for.count > 100
+    for text in (
+        f"password={probe_password}&x",
+        f"postgresql://u:{quote(probe_password, safe='')}@db1/x",
+        *(
+            base64.b64encode(b"user:" + b"x" * pad + probe_password.encode() + b"\n").decode()
+            for pad in range(3)
+        ),
+        probe_password.encode().hex(),
+    ):
+        assert looked_for.found(text) == {"probe_password:0"}, text
+    assert looked_for.found("nothing of it") == set()
