@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Asks a service on its unix socket; runs on the service's own host, with nothing but Python.
 
-python3 - SOCKET watch SECONDS          every 20 ms until then: a line for each change of live, ready or process
+python3 - SOCKET watch SECONDS          every 20 ms until then: a line for each change of live or ready
 python3 - SOCKET flood SECONDS RATE     that many probes of readiness a second; their number and what they got
-python3 - SOCKET login COUNT            that many logins at once, and readiness a second later
+python3 - SOCKET login COUNT            that many logins at once; readiness and metrics meanwhile
 python3 - SOCKET metrics                the metrics
 """
 
@@ -32,18 +32,15 @@ async def ask(socket: str, method: str, path: str, body: bytes = b"") -> tuple[i
 
 
 async def watch(socket: str, seconds: float) -> None:
-    """Print time, live, ready and the start of the process whenever one of the last three changes."""
+    """Print time, live and ready whenever one of the last two changes."""
     before = None
     end = time.time() + seconds
     while time.time() < end:
-        live, alive = await ask(socket, "GET", "/health/live")
+        live, _ = await ask(socket, "GET", "/health/live")
         ready, _ = await ask(socket, "GET", "/health/ready")
-        now = time.time()
-        # Two processes are told apart by when they began; whole seconds of uptime leave a doubt of one.
-        state = (live, ready, round(now - json.loads(alive)["uptimeSec"]))
-        if before is None or state[:2] != before[:2] or abs(state[2] - before[2]) > 1:
-            print(json.dumps({"at": now, "live": live, "ready": ready, "began": state[2]}), flush=True)
-            before = state
+        if (live, ready) != before:
+            print(json.dumps({"at": time.time(), "live": live, "ready": ready}), flush=True)
+            before = (live, ready)
         await asyncio.sleep(INTERVAL)
 
 
@@ -72,16 +69,16 @@ async def flood(socket: str, seconds: float, rate: float) -> None:
 
 
 async def login(socket: str, count: int) -> None:
-    """Log in as many users that do not exist at once; print the statuses, and readiness meanwhile."""
+    """Log in as many users that do not exist at once; print the statuses, and readiness and metrics meanwhile."""
     bodies = [f'{{"username": "probe-{n}", "password": "of nobody at all"}}'.encode() for n in range(count)]
     asked = [asyncio.create_task(ask(socket, "POST", "/auth/login", body)) for body in bodies]
-    await asyncio.sleep(1)
-    ready, _ = await ask(socket, "GET", "/health/ready")
-    _, metrics = await ask(socket, "GET", "/metrics")
-    answers = await asyncio.gather(*asked)
-    still, _ = await ask(socket, "GET", "/health/ready")
-    statuses = [status for status, _ in answers]
-    print(json.dumps({"statuses": statuses, "ready": [ready, still], "metrics": metrics.decode()}))
+    readiness, exposed = set(), []
+    while not all(task.done() for task in asked):
+        readiness.add((await ask(socket, "GET", "/health/ready"))[0])
+        exposed.append((await ask(socket, "GET", "/metrics"))[1].decode())
+        await asyncio.sleep(0.2)
+    statuses = [task.result()[0] for task in asked]
+    print(json.dumps({"statuses": statuses, "ready": sorted(readiness), "metrics": exposed}))
 
 
 async def metrics(socket: str) -> None:
