@@ -154,13 +154,11 @@ def test_a_release_that_is_refused_never_gets_a_request(
 def test_a_bad_release_is_switched_back_by_itself(
     host: Host, schema: Draft202012Validator, behaviour: dict[str, Any], settings: dict[str, Any], words: str
 ) -> None:
-    host.settings |= {"watch_seconds": 20} | settings
+    host.settings |= {"watch_seconds": 60} | settings
     host.deployed("1.0.0")
     host.install("2.0.0", **behaviour)
     with Traffic(host).flowing() as traffic:
-        began = time.monotonic()
         status, result = host.run("deploy", "2.0.0")
-        seconds = time.monotonic() - began
         before = dict(traffic.failed)
         traffic.wait_for(traffic.total + 100)
     record = result["record"]
@@ -168,7 +166,8 @@ def test_a_bad_release_is_switched_back_by_itself(
     assert words in record["cause"]
     assert "1.0.0 serves again" in record["cause"]
     assert stages(record)["switch_back"] == "passed"
-    assert seconds < 15, "it does not wait for the end of the watch"
+    watched = next(stage for stage in record["stages"] if stage["name"] == "watch")
+    assert watched["seconds"] < 30, "it does not wait for the end of the watch"
     assert record["requests"]["total"] > 0
     schema.validate(record)
     assert traffic.failed == before, "nothing fails once the old release serves again"
