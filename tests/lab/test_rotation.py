@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets are rotated while cashiers sell: no request fails, nobody is logged out, and the old value is void."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import canaries
+import pytest
+from canaries import Canaries
+from cashiers import Cashier
+from kept_alive import Endpoint
+from load import Report, Traffic, log_in, tills
+from shop import Shop
+
+REQUESTS = 10_000
+TOKENS = {"access_token_ttl": 30, "refresh_token_ttl": 150}
+MARGIN_SECONDS = 5
+CREDENTIALS = {"jwt": "JWT_SECRET", "refresh": "REFRESH_SECRET", "database": "DATABASE_URL"}
+CREATE_PROBE = (
+    "systemd-run --quiet --wait --pipe --collect --property=DynamicUser=yes --setenv=PHARMA_ENV=lab"
+    " --property=LoadCredential=DATABASE_URL:/etc/pharma/credentials/DATABASE_URL"
+    " /opt/pharma/current/bin/pharma-backend create-user --username rotation-probe --role admin --password-stdin"
+)
+# In the lab's secrets: the value in use, and the one that the rotation brings.
+PAIRS = {
+    "jwt": [("jwt_secret", "jwt_secret_next")],
+    "refresh": [("refresh_secret", "refresh_secret_next")],
+    "database": [
+        ("database_app_password", "database_app_password_next"),
+        ("database_login", "database_login_next"),
+    ],
+}
+
+OnHost = Callable[..., str]
+Play = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Vault:
+    """The lab's secrets as an operator keeps them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, str]:
+        """All values."""
+        loaded: dict[str, str] = json.loads(self.path.read_text())
+        return loaded
+
+    def move(self, name: str) -> None:
+        """After a rotation: the new value takes its place, and another new one is made for the next time."""
+        values = self.read()
+        for old, new in PAIRS[name]:
+            values[old], values[new] = values[new], values[old]
+            if "login" not in old:
+                values[new] = secrets.token_urlsafe(32)
+        self.path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
+@pytest.fixture(scope="module")
+def vault(state_dir: Path) -> Vault:
+    """The lab's secrets."""
+    return Vault(state_dir / "secrets.json")
+
+
+def words(playbook: str, *more: str) -> list[str]:
+    """A playbook as the scenario runs it, with tokens that live for a short time."""
+    settings = json.dumps({"backend_settings": TOKENS, "rotate_margin_seconds": MARGIN_SECONDS})
+    command = ["ansible-playbook", "-i", "inventories/lab/hosts.yml", "--limit", "app1:db1"]
+    return [*command, "-e", "@molecule/release/vars.yml", "-e", settings, f"playbooks/{playbook}.yml", *more]
+
+
+def environment(root: Path) -> dict[str, str]:
+    """What a playbook is run with."""
+    return os.environ | {"ANSIBLE_CONFIG": str(root / "ansible.cfg"), "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="module")
+def play(root: Path) -> Play:
+    """Runs a playbook."""
+
+    def run(playbook: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words(playbook, *more),
+            cwd=root,
+            env=environment(root),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def state(on_host: OnHost, name: str) -> dict[str, Any]:
+    """The record of the rotation on the host; empty when there is none."""
+    path = f"/var/lib/pharma-ops/rotations/{name}.json"
+    text = on_host("app1", f"cat {path} 2>/dev/null || true")
+    return json.loads(text) if text.strip() else {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_tokens(play: Play, on_host: OnHost, shop: Shop, vault: Vault) -> None:
+    """The service issues tokens whose end a test can wait for, and there is a user to prove a rotation with."""
+    done = play("site", "--tags", "backend")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if shop.sql("select count(*) from pharmacy.users where username = 'rotation-probe'").strip() == "0":
+        on_host("app1", CREATE_PROBE, vault.read()["probe_password"] + "\n")
+
+
+@pytest.fixture
+def selling(shop: Shop, endpoint: Endpoint) -> Iterator[Traffic]:
+    """Cashiers who logged in before the rotation, at work."""
+    shop.restock()
+    staff = [Cashier(user, seed) for seed, user in enumerate(shop.hire(8))]
+    log_in(endpoint, staff)
+    with Traffic(tills(endpoint, staff)) as load:
+        yield load
+
+
+def assert_nobody_noticed(report: Report, what: str) -> None:
+    """Every request was answered as it should be, and every token was taken."""
+    print(f"{what}: {report.summary()}")
+    assert report.requests >= REQUESTS
+    assert report.failed == 0, report.summary()
+    assert report.logged_out == ()
+    assert report.refreshes > 0, "no token expired under way, so nothing was shown"
+
+
+@pytest.mark.parametrize("name", ["jwt", "refresh", "database"])
+def test_nobody_notices_a_rotation(
+    name: str, selling: Traffic, play: Play, vault: Vault, on_host: OnHost, shop: Shop
+) -> None:
+    """Nobody but the journal: everything that Ansible can say is read for the values, old and new, as the hosts are."""
+    before = vault.read()
+    looked_for = Canaries(canaries.values(vault.path.parent))
+    file = f"/etc/pharma/credentials/{CREDENTIALS[name]}"
+    done = play("rotate_secrets", "-e", f"rotate={name} rotate_wait=true", "-vvv", "--diff")
+    report = selling.finish(at_least=REQUESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_nobody_noticed(report, f"rotation of {name}")
+    assert looked_for.found(done.stdout + done.stderr) == set()
+    assert canaries.look(looked_for, on_host, ("db1", "app1")) == {}
+    record = state(on_host, name)
+    assert record["state"] == "finished"
+    assert [phase["name"] for phase in record["phases"]] == [
+        "prepare",
+        "accept",
+        "switch",
+        "verify",
+        "retire",
+    ]
+
+    content = on_host("app1", f"cat {file}")
+    for old, new in PAIRS[name]:
+        assert before[old] not in content.replace("pharma_app_alt", "") or old == "database_login"
+        assert before[new] in content
+    if name == "database":
+        roles = shop.sql(
+            "select rolname, rolcanlogin from pg_roles where rolname like 'pharma_app%' order by 1"
+        )
+        assert dict(line.split("|") for line in roles.split()) == {
+            before["database_login"]: "f",
+            before["database_login_next"]: "t",
+        }
+
+    # The operator forgets to move the value: the deployment is refused and changes nothing.
+    refused = play("site", "--tags", "backend")
+    assert refused.returncode != 0
+    assert "SECRET_RETIRED" in refused.stdout
+    if name == "database":
+        refused = play("site", "--tags", "database")
+        assert refused.returncode != 0
+        assert "has taken the place of" in refused.stdout
+    assert on_host("app1", f"cat {file}") == content
+
+    vault.move(name)
+    done = play("site", "--tags", "database,backend")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert on_host("app1", f"cat {file}") == content
+
+
+def test_a_rotation_that_was_killed_goes_on_and_one_is_taken_back(
+    selling: Traffic, root: Path, play: Play, vault: Vault, on_host: OnHost
+) -> None:
+    """SIGKILL for the controller in the middle of the switch; run again; then back, all of it under load."""
+    old, new = vault.read()["jwt_secret"], vault.read()["jwt_secret_next"]
+    first = subprocess.Popen(
+        words("rotate_secrets", "-e", "rotate=jwt"),
+        cwd=root,
+        env=environment(root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while "switch" not in [phase["name"] for phase in state(on_host, "jwt").get("phases", [])]:
+        assert first.poll() is None, "the playbook ended before it came to the switch"
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert state(on_host, "jwt")["phases"][-1]["finishedAt"] is None
+
+    done = play("rotate_secrets", "-e", "rotate=jwt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "by another run" in " ".join(done.stdout.split())
+    assert on_host("app1", "cat /etc/pharma/credentials/JWT_SECRET").split() == [new, old]
+    early = play("rotate_secrets", "-e", "rotate=jwt rotate_margin_seconds=600")
+    assert early.returncode != 0
+    assert "users would be logged out" in " ".join(early.stdout.split())
+
+    # A deployment in between leaves the ring alone.
+    done = play("site", "--tags", "backend")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert on_host("app1", "cat /etc/pharma/credentials/JWT_SECRET").split() == [new, old]
+
+    done = play("rotate_secrets", "-e", "rotate=jwt rotate_back=true rotate_wait=true")
+    report = selling.finish(at_least=REQUESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_nobody_noticed(report, "killed, continued, taken back")
+    assert state(on_host, "jwt")["state"] == "withdrawn"
+    assert on_host("app1", "cat /etc/pharma/credentials/JWT_SECRET").split() == [old]
