@@ -13,7 +13,7 @@ play() { ansible-playbook "$@"; }
 started=$SECONDS
 step "1/5  The lab: four hosts and the release"
 MAKE_TARGET=demo lab/up.sh demo
-step "2/5  Deploy: database, backup, backend, staging"
+step "2/5  Deploy: database, backup, backend, proxy, staging"
 play playbooks/site.yml
 step "3/5  Sell: ${DEMO_SALES:-20000} sales"
 play lab/demo-data.yml -e "demo_sales=${DEMO_SALES:-20000}"
