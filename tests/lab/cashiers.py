@@ -86,11 +86,13 @@ class Mix:
 
     :param sales: sales in a shift.
     :param reads: how often a sale is looked at before and after it is paid.
+    :param pause: seconds between two requests of a till: what is done to the service meanwhile needs the processor too.
     :param padding: bytes of white space to put round a body, drawn for each request; JSON allows it.
     """
 
     sales: int = 8
     reads: int = 2
+    pause: float = 0.03
     padding: Callable[[random.Random], int] = lambda _random: 0
 
 
@@ -233,6 +235,7 @@ class Till:
 
         :param done_before: the code with which a repetition says that the first attempt had worked after all.
         """
+        await asyncio.sleep(self._mix.pause)
         if time.monotonic() >= self._cashier.expires_at:
             await self._refresh()
         order = Order(
