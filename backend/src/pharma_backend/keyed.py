@@ -61,6 +61,13 @@ _MULTIPART = re.compile(
     rf"""(name=\\*"?[\w.\[\]-]{{0,60}}(?:{_CREDENTIAL}|{_PERSONAL_NAME})[^\r\n]*)(?:\\r|\\n|\s)+[^\r\n]+""",
     _I,
 )
+# With no sign between them: `password hunter2`, `wrong password (hunter2)`, `pin 1234`. Words stay.
+_LOOSE = re.compile(
+    rf"({_CREDENTIAL}[\w.-]{{0,40}}[^\w\"'\r\n]{{1,4}})(?=[^\s,;]*\d)(?:(?=\S*[A-Z])[^\s,;)\]>]{{4,}}|\d{{3,}}(?!\w))",
+    _I,
+)
+_LOOSE_STEMS = ("pass", "pwd", "senha", "secret", "token", "key", "cred", "pin", "otp", "cvv", "cvc")
+_LOGIN_OPTION = re.compile(r"(\s(?:-u|--user)[ =]+[^\s:]+:)\S+")
 _KEY_NAMES = re.compile(rf"{_CREDENTIAL}|{_PERSONAL_NAME}", _I)
 
 
@@ -81,6 +88,15 @@ def may_hold(lower: str, words: frozenset[str]) -> bool:
             if stem in near:
                 return True
     return False
+
+
+def mask_loose(value: str, lower: str) -> str:
+    """Mask what follows the name of a secret with nothing but blanks or brackets between them."""
+    for stem in _LOOSE_STEMS:
+        if stem in lower:
+            value = _LOOSE.sub(rf"\1{_MASK}", value)
+            break
+    return _LOGIN_OPTION.sub(rf"\1{_MASK}", value) if " -" in value else value
 
 
 def names_something(text: str) -> bool:

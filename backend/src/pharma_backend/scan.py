@@ -50,7 +50,7 @@ _URL = re.compile(r"\b([a-z][a-z0-9+.-]{0,30}):/{1,3}([^\s\"'<>]+)", _I)
 _QUERY_VALUE = re.compile(r"([?&;#][\w.%\[\]-]+=)([^\s&;#\"'<>]*)")
 _USERINFO = re.compile(r"[^\s:/@\"']+:(?!//)[^\s@\"']+@[\w.\[\]-]+")
 _SCHEME = re.compile(
-    r"\b(bearer|basic|digest(?=\s+\w+=)|negotiate|apikey|token)\s+"
+    r"\b(bearer|basic|digest(?=\s+\w+=)|negotiate|apikey|token)[\s:=]+"
     r"(?!(?:token|auth\w*|scheme|realm|is|was|required|missing|or|and|invalid|expired|has|not|of|for|error)\b)[\w.~+/=:-]{3,}",
     _I,
 )
@@ -72,14 +72,21 @@ _OPAQUE = re.compile(r"[A-Za-z0-9_+/-]{16,}={0,2}|[A-Za-z0-9+/]{6,}={1,2}")
 _TIME = re.compile(r"\d{8}T\d{6}Z?")
 _HEXADECIMAL = re.compile(r"(?<![0-9A-Za-z])(?:\\?x)?((?:[2-7][0-9a-f]){7,})(?![0-9A-Za-z])", _I)
 
-_PUNCTUATION = ",.:;()[]{}<>!?'\""
+_PUNCTUATION = "=,.:;()[]{}<>!?'\""
 _SCHEMES = frozenset(["bearer", "basic", "digest", "negotiate", "apikey", "token"])
 
 
 # Small words and short numbers with the marks of a sentence between them; words that make a sentence tell.
 _CALM = re.compile(r"[A-Z]?(?:(?:[a-z]{1,13}+|[0-9]{1,6}+)(?:[ ,.:]++|\Z))*+")
 _NO_WORDS: frozenset[str] = frozenset()
-_TELLING = names.FAMILY | _SCHEMES | keyed.VERBS | {"values"}
+_TELLING = (
+    names.FAMILY
+    | _SCHEMES
+    | keyed.VERBS
+    | frozenset(
+        ("values", "pin", "otp", "cvv", "cvc", "senha", "password", "passwd", "pwd", "secret", "token")
+    )
+)
 
 
 @dataclass(slots=True)
@@ -163,7 +170,7 @@ def _quoted(found: re.Match[str]) -> str:
 
 def _by_form(value: str, look: _Look) -> str:
     """Mask what is known by its form."""
-    value = _tokens(value, look)
+    value = keyed.mask_loose(_tokens(value, look), look.lower)
     if not _SCHEMES.isdisjoint(look.words):
         value = _SCHEME.sub(r"\1 [token]", value)
     if "@" in value:
