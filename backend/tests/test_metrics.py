@@ -89,7 +89,9 @@ def test_requests_are_counted_by_template_and_never_by_path(service: Service) ->
     assert 'route="<unmatched>",status="404"' in text
     for data in ("987654321", "52998224725", "BREW"):
         assert data not in text
-    assert re.search(r'duration_seconds_bucket\{le="0.5",method="POST",route="/auth/login"\} [1-9]', text)
+    login = 'method="POST",route="/auth/login"'
+    assert re.search(rf'duration_seconds_bucket\{{le="0.5",{login}\}} \d', text)
+    assert re.search(rf"duration_seconds_count\{{{login}\}} [1-9]", text)
 
 
 def write(path: Path, document: object) -> Path:

@@ -159,7 +159,7 @@ def test_a_stop_leaves_the_queue_to_the_successor(held: Socket) -> None:
             late.sendall(HEAD % b"/health/ready")
             time.sleep(0.3)  # past the grace; the connection accepted before is still answered
             assert finish(early, HEAD % b"/health/ready") == "503"
-            assert process.wait(5) == 0
+            assert process.wait(10) == 0
             successor = held.start()
             try:
                 assert finish(late, b"") == "200"
@@ -174,12 +174,11 @@ def test_half_a_head_is_waited_for_and_a_silent_client_not_forever(held: Socket)
     with running(held) as process, held.connect() as slow, held.connect() as silent:
         slow.sendall(head[:30])
         time.sleep(0.1)
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         assert finish(slow, head[30:]) == "200"
-        assert process.wait(5) == 0
-        assert time.monotonic() - began < 3
+        # The silent one would be waited for until the stop's own time is over, 20 s.
+        assert process.wait(10) == 0
         assert silent.recv(1) == b""
 
 
@@ -189,10 +188,9 @@ def test_an_idle_kept_alive_connection_does_not_delay_the_stop(held: Socket) -> 
         received = b""
         while not received.endswith(b"}"):
             received += kept.recv(4096)
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
-        assert time.monotonic() - began < 1
+        # Neither for the end of its own time, 75 s, nor for that of the stop, 20 s.
+        assert process.wait(10) == 0
         assert kept.recv(1) == b""
 
 
@@ -201,7 +199,7 @@ def test_a_drain_that_is_asked_for_goes_on_accepting(held: Socket) -> None:
         process.send_signal(signal.SIGTERM)
         eventually(lambda: "service_stopping" in held.events())
         assert held.ask("/health/ready") == "503"
-        assert process.wait(5) == 0
+        assert process.wait(10) == 0
 
 
 def test_a_stop_that_comes_before_the_server_runs_is_not_missed(held: Socket) -> None:
