@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+import redaction_carriers as carriers
 import redaction_corpus as corpus
 from fastapi import FastAPI, Request
 
@@ -91,7 +92,7 @@ def _say(case: corpus.Case, body: Any, ask: Ask) -> None:
     if case.carrier == "request":
         ask(body)
     else:
-        corpus.say(case.carrier, body)
+        carriers.say(case.carrier, body)
 
 
 def _leaking(cases: list[corpus.Case], lines: list[bytes], ask: Ask) -> list[str]:
@@ -160,7 +161,7 @@ def test_the_harmless_stays(carrier: str, lines: list[bytes]) -> None:
     masked = []
     for case in cases:
         lines.clear()
-        corpus.say(carrier, case.body)
+        carriers.say(carrier, case.body)
         if case.body not in json.dumps(json.loads(lines[0]), ensure_ascii=False):
             masked.append(f"{case.body!r}: {lines[0].decode()}")
     print(f"harmless by {carrier}: {len(cases)} cases, {len(masked)} masked")
@@ -169,7 +170,7 @@ def test_the_harmless_stays(carrier: str, lines: list[bytes]) -> None:
 
 def test_the_check_of_over_redaction_can_fail(lines: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "text", lambda value, limit=0: re.sub(r"\d", "#", value))
-    corpus.say("error", "order 4500012345 is late")
+    carriers.say("error", "order 4500012345 is late")
     assert b"4500012345" not in lines[0]
 
 
