@@ -127,7 +127,7 @@ class Case:
 
     def __init__(self, place: Path) -> None:
         self.asking = Probe(socket=place / "s", username="probe", password="right")
-        self.store = place / "sample"
+        self.store = place / "rotations" / "sample"
         self.ring = place / "RING"
 
     def sample(self) -> bool:

@@ -52,6 +52,8 @@ def sample(probe: Probe, store: Path) -> bool:
         return False
     with _asking(probe) as client:
         pair = _login(client, probe)
+    # The first trace of a rotation on a host: nothing has made the directory yet.
+    store.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     files.write_atomic(store, json.dumps(pair).encode(), 0o600)
     return True
 
