@@ -12,6 +12,8 @@ source "$(dirname "$0")/common.sh"
 # package:program that shows it is there
 PACKAGES=(
   podman:podman runc:runc netavark:/usr/lib/podman/netavark aardvark-dns:/usr/lib/podman/aardvark-dns
+  # netavark calls them to set up a network, and its package only suggests them: Debian 12's iptables, Debian 13's nft.
+  iptables:iptables nftables:nft
   mmdebstrap:mmdebstrap openssh-client:ssh age:age zstd:zstd openssl:openssl git:git
 )
 # The tests start servers of their own, from the programs of whichever version the distribution has.
