@@ -19,6 +19,7 @@ PACKAGES = {
     "httpx": "python3-httpx",
     "jinja2": "python3-jinja2",
     "jmespath": "python3-jmespath",
+    "prometheus_client": "python3-prometheus-client",
     "psycopg": "python3-psycopg",
     "rich": "python3-rich",
     "yaml": "python3-yaml",

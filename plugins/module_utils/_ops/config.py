@@ -59,12 +59,15 @@ class Backup:
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """Where backup sets are kept: a directory (``local``) or a bucket of any S3 API (``s3``).
+    """Where backup sets are kept: a directory, a bucket of any S3 API, or a container of Azure Blob Storage.
 
-    ``credentials_file`` is a TOML file with access_key and secret_key.
+    ``credentials_file`` is a TOML file: access_key and secret_key (``s3``), account_key or sas_token
+    (``azure``). ``endpoint`` is the address of the S3 API or of the storage account; ``bucket`` is the
+    container of ``azure``. ``lock_mode`` and ``lock_days``: what is uploaded cannot be removed before
+    then. ``bandwidth_limit`` is in bytes a second, 0 means none.
     """
 
-    type: Literal["local", "s3"]
+    type: Literal["local", "s3", "azure"]
     path: Path | None = None
     endpoint: str | None = None
     region: str = "us-east-1"
@@ -73,6 +76,13 @@ class Store:
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     ca_file: Path | None = None
     credentials_file: Path | None = None
+    storage_class: str = ""
+    sse: Literal["", "AES256", "aws:kms", "customer"] = ""
+    sse_kms_key_id: str = ""
+    sse_customer_key_file: Path | None = None
+    lock_mode: Literal["", "GOVERNANCE", "COMPLIANCE"] = ""
+    lock_days: int = 0
+    bandwidth_limit: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +174,67 @@ class Secret:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retention:
+    """Which sets are kept (docs/backup-estate.md); removing them needs stores with the pruner's identity.
+
+    Counts are of periods in ``timezone``. ``max_age_hours``: when the newest complete set is older, the
+    last cycle failed and nothing is removed. ``grace_hours``: how long a set may stay unfinished.
+    """
+
+    stores: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    timezone: str = "America/Sao_Paulo"
+    daily: int = 30
+    weekly: int = 8
+    monthly: int = 12
+    yearly: int = 2
+    newest: int = 3
+    max_age_hours: int = 26
+    grace_hours: int = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mail:
+    """Where failures are mailed to, by SMTP; ``security`` says how the connection is encrypted."""
+
+    to: tuple[str, ...]
+    sender: str
+    host: str = "localhost"
+    port: int = 25
+    security: Literal["none", "starttls", "tls"] = "none"
+    ca_file: Path | None = None
+    user: str = ""
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Where failures are posted to; the address is a secret, so it lies in a file."""
+
+    url_file: Path
+    kind: Literal["json", "ntfy", "slack", "teams"] = "json"
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ping:
+    """A dead man's switch: an address that is asked at start (``/start``), success and failure (``/fail``)."""
+
+    url_file: Path
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notify:
+    """Who is told when a job fails. ``pings`` has an entry for each job: backup, seen, drill, prune."""
+
+    mail: Mail | None = None
+    webhooks: dict[str, Webhook] = field(default_factory=dict)
+    pings: dict[str, Ping] = field(default_factory=dict)
+    language: Literal["pt-BR", "en"] = "pt-BR"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything a host's jobs need; sections that a host does not use are None or empty."""
 
@@ -179,6 +250,9 @@ class Config:
     releases: dict[str, Release] = field(default_factory=dict)
     secrets: dict[str, Secret] = field(default_factory=dict)
     fingerprint_key_file: Path = Path("/etc/pharma-ops/keys/fingerprint.key")
+    retention: Retention | None = None
+    notify: Notify = Notify()
+    metrics_dir: Path = Path("/var/lib/pharma-ops/metrics")
 
     def store(self, name: str) -> Store:
         """The store of that name.
