@@ -161,7 +161,7 @@ def test_nobody_notices_a_release_and_its_migrations(
     assert (record["action"], record["verdict"]) == ("deploy", "deployed")
     assert (record["version"], record["digest"]) == (new.version, new.digest)
     assert (record["previousVersion"], record["previousDigest"]) == (with_first.version, with_first.digest)
-    assert {"lock", "check", "migrate", "start", "health", "switch", "watch", "keep"} <= set(
+    assert {"lock", "check", "migrate", "start", "health", "smoke", "switch", "watch", "keep"} <= set(
         stage_names(record)
     )
     assert record["requests"]["errors5xx"] == 0
