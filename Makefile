@@ -21,7 +21,7 @@ lint: ready-for-tests ## Formatting, types, YAML, roles, scripts, changelog
 	@tests/tools/lint.sh
 
 unit: ready-for-tests ## Pure logic of the engine and the backend
-	@$(PYTHON) -m pytest tests/unit backend/tests $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile tests/unit backend/tests $(ARGS)
 
 sanity: ready-for-tests ## ansible-test sanity on a copy of the collection
 	@tests/tools/sanity.sh

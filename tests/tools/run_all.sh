@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Runs every part of the tests, goes on after a failure, and ends with a table of what ran and how long it took.
+# Runs every part of the tests in two lanes side by side, goes on after a failure, and ends with a table of what ran and
+# how long it took. A part's output is kept in .cache/tests/<part>.log; that of a part that failed is printed whole.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 2
 
-parts=(lint unit sanity integration)
-# Half an hour of load by itself; the reason stands in the table, so that nobody takes it for run.
-by_itself=release
+# Scenarios have a lab of their own, one at a time. The one whose load measures the service comes last, when the other
+# lane is likely to be done.
+last=release
+scenarios=()
 for scenario in molecule/*/molecule.yml; do
   name=$(basename "$(dirname "$scenario")")
-  [[ $name == "$by_itself" ]] || parts+=("molecule:$name")
+  [[ $name == "$last" ]] || scenarios+=("molecule:$name")
 done
+processors=(lint unit sanity integration)
+hosts=("${scenarios[@]}" "molecule:$last")
+
+logs=.cache/tests
+rm -rf "$logs"
+mkdir -p "$logs"
 
 run() {
   case $1 in
@@ -19,18 +27,31 @@ run() {
   esac
 }
 
-passed=0 failed=0 table=''
-for part in "${parts[@]}"; do
-  printf '\n======== %s\n' "$part"
-  began=$SECONDS
-  if run "$part"; then
-    result=passed passed=$((passed + 1))
-  else
-    result=FAILED failed=$((failed + 1))
-  fi
-  table+=$(printf '%-24s %-8s %6d s' "$part" "$result" $((SECONDS - began)))$'\n'
-done
+# lane PART...: one after the other; a line for each in the table.
+lane() {
+  local part result began log
+  for part in "$@"; do
+    log=$logs/${part/:/-}.log
+    began=$SECONDS
+    if run "$part" >"$log" 2>&1 </dev/null; then result=passed; else result=FAILED; fi
+    printf '%s %s %d\n' "$part" "$result" $((SECONDS - began)) >>"$logs/table"
+    printf '%(%H:%M:%S)T  %-24s %-8s %6d s\n' -1 "$part" "$result" $((SECONDS - began))
+    [[ $result == passed ]] || sed "s/^/$part | /" "$log"
+  done
+}
 
-printf '\n%-24s %-8s %8s\n%s' part result seconds "$table"
-echo "$passed passed, $failed failed; not run: molecule:$by_itself (half an hour of load: make molecule SCENARIO=$by_itself)"
-[ "$failed" -eq 0 ]
+printf 'two lanes: %s | %s\n' "${processors[*]}" "${hosts[*]}"
+lane "${processors[@]}" &
+lane "${hosts[@]}" &
+wait
+
+printf '\n%-24s %-8s %8s\n' part result seconds
+sort --key=3,3nr "$logs/table" | while read -r part result seconds; do
+  printf '%-24s %-8s %8d\n' "$part" "$result" "$seconds"
+done
+# What each run of pytest was slow in.
+grep -hE '^[0-9.]+s (call|setup|teardown) ' "$logs"/*.log | sort -nr | head -15
+passed=$(grep -c ' passed ' "$logs/table") failed=$(grep -c ' FAILED ' "$logs/table")
+printf 'all of it: %d s\n' "$SECONDS"
+echo "$passed passed, $failed failed"
+[[ $failed -eq 0 && $passed -eq $((${#processors[@]} + ${#hosts[@]})) ]]

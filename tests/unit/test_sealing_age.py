@@ -158,6 +158,8 @@ def test_one_altered_letter_is_found(position: int, letter: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [PUBLIC[:-1], PUBLIC.upper(), PUBLIC + "x", "ops@example", "ssh-rsa AAAA", "ssh-ed25519 AAAA", "age1"],
+    # Not the keys themselves, which are new in each process of a run.
+    ids=["short", "upper case", "long", "address", "ssh-rsa", "ssh-ed25519", "prefix alone"],
 )
 def test_a_garbled_recipient_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "recipients.txt"
