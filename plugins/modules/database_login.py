@@ -17,6 +17,8 @@ description:
     password nor the verifier reaches the server's log.
 author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
+extends_documentation_fragment:
+  - pharma.hardening.secrets
 options:
   role:
     description: The login role. It must exist.
@@ -57,17 +59,6 @@ attributes:
     description: Where the module can run.
     support: full
     platforms: posix
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
-  diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
-    support: none
-    details:
-      - Secrets are never shown, not even as a difference.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
 requirements:
   - python >= 3.11 and python3-psycopg on the host
 notes:

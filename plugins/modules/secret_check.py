@@ -18,23 +18,12 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.secrets
 options:
   candidates:
     description: Name of the rotation, and the values to deploy (a string or a list of them).
     type: dict
     required: true
-attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
-  diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
-    support: none
-    details:
-      - Secrets are never shown, not even as a difference.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
 seealso:
   - module: pharma.hardening.secret_rotation
 """

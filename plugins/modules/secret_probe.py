@@ -19,6 +19,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.secrets
 options:
   name:
     description: Name of the rotation.
@@ -46,18 +47,6 @@ options:
     description: A path that the user may GET.
     type: str
     default: /products?limit=1
-attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
-  diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
-    support: none
-    details:
-      - Secrets are never shown, not even as a difference.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
 seealso:
   - module: pharma.hardening.secret_rotation
 """

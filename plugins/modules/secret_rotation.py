@@ -21,6 +21,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.secrets
 options:
   name:
     description: Name of the rotation, for example V(jwt).
@@ -64,18 +65,6 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
-  diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
-    support: none
-    details:
-      - Secrets are never shown, not even as a difference.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
 seealso:
   - module: pharma.hardening.secret_check
   - module: pharma.hardening.secret_probe
