@@ -17,6 +17,7 @@ import pytest
 from cashiers import Exchange, Tally, User, fault
 from kept_alive import BrokenExchangeError, Connection, Endpoint
 from load import Report, Traffic, Worker
+from playbooks import Playbooks
 
 REQUESTS = 10_000
 CALLERS = 12
@@ -86,20 +87,8 @@ def hello(endpoint: Endpoint) -> Endpoint:
 @pytest.fixture(scope="module")
 def play(root: Path) -> Callable[..., float]:
     """Runs a playbook on app1, which must succeed; its seconds."""
-
-    def run(*words: str) -> float:
-        began = time.monotonic()
-        done = subprocess.run(
-            ["ansible-playbook", "-i", "inventories/lab/hosts.yml", "--limit", "app1", *words],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return time.monotonic() - began
-
-    return run
+    playbooks = Playbooks(root, "--limit", "app1")
+    return lambda *words: playbooks.run(*words).succeeded().seconds
 
 
 @pytest.fixture(scope="module")

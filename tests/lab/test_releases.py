@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import pytest
 import releases
 from cashiers import Cashier
 from load import Report, Traffic
+from playbooks import SHORT_WAITS, Playbooks, Played
 from releases import Built
 from shop import Shop
 
@@ -28,37 +26,13 @@ SITE = ("playbooks/site.yml", "--tags", "backend")
 
 OnHost = Callable[..., str]
 MakeTraffic = Callable[..., Traffic]
-
-
-@dataclass(frozen=True)
-class Played:
-    """A playbook that ran."""
-
-    code: int
-    output: str
-    seconds: float
+Play = Callable[..., Played]
 
 
 @pytest.fixture(scope="module")
-def play(root: Path) -> Callable[..., Played]:
-    """Runs a playbook on app1 as the scenario does, and says how long it took."""
-
-    def run(*words: str) -> Played:
-        began = time.monotonic()
-        done = subprocess.run(
-            [
-                *("ansible-playbook", "-i", "inventories/lab/hosts.yml", "--limit", "app1"),
-                *("-e", "@molecule/release/vars.yml", *words),
-            ],
-            cwd=root,
-            env=os.environ | {"ANSIBLE_CONFIG": str(root / "ansible.cfg"), "NO_COLOR": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Played(done.returncode, done.stdout + done.stderr, time.monotonic() - began)
-
-    return run
+def play(root: Path) -> Play:
+    """Runs a playbook on app1 as the scenario does."""
+    return Playbooks(root, "--limit", "app1", *SHORT_WAITS).run
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +53,10 @@ def make_release(root: Path, first: Built) -> Callable[[releases.Variant], Built
 
 
 @pytest.fixture
-def with_first(first: Built, shop: Shop, play: Callable[..., Played]) -> Built:
+def with_first(first: Built, shop: Shop, play: Play) -> Built:
     """The first release is in service, whichever test ran before."""
     if shop.version() != first.version:
-        done = play(*SITE, *chosen(first))
-        assert done.code == 0, done.output
+        play(*SITE, *chosen(first)).succeeded()
     return first
 
 
@@ -136,7 +109,7 @@ def test_nobody_notices_a_release_and_its_migrations(
     traffic: MakeTraffic,
     with_first: Built,
     make_release: Callable[[releases.Variant], Built],
-    play: Callable[..., Played],
+    play: Play,
     shop: Shop,
     root: Path,
 ) -> None:
@@ -173,13 +146,13 @@ def test_nobody_notices_a_roll_back_of_five_seconds_at_most(
     traffic: MakeTraffic,
     first: Built,
     make_release: Callable[[releases.Variant], Built],
-    play: Callable[..., Played],
+    play: Play,
     shop: Shop,
 ) -> None:
     """The playbook, from its start to its end; the release before works on the newer database."""
     new = make_release(releases.SOUND)
     if shop.version() != new.version:
-        assert play(*SITE, *chosen(new)).code == 0
+        play(*SITE, *chosen(new)).succeeded()
     with traffic() as load:
         load.wait(500)
         done = play("playbooks/rollback.yml")
@@ -233,7 +206,7 @@ def test_a_release_that_fails_payments_is_switched_back(
     traffic: MakeTraffic,
     with_first: Built,
     make_release: Callable[[releases.Variant], Built],
-    play: Callable[..., Played],
+    play: Play,
     shop: Shop,
 ) -> None:
     """It answers ready and takes the first payments; then it fails, and the release before comes back by itself."""
@@ -253,7 +226,7 @@ def test_a_release_that_fails_payments_is_switched_back(
     )
     assert done.code != 0, "the playbook called a release good that was switched back"
     assert (record["verdict"], record["version"]) == ("switched_back", bad.version)
-    assert record["cause"] in " ".join(done.output.split()) or record["cause"].split(".")[0] in done.output
+    assert record["cause"] in done.words or record["cause"].split(".")[0] in done.output
     assert record["requests"]["errors5xx"] > 0
     assert harmed
     assert len(harmed) == report.failed, "something else than payments failed"
@@ -266,7 +239,7 @@ def test_a_release_that_never_becomes_ready_gets_no_request(
     traffic: MakeTraffic,
     with_first: Built,
     make_release: Callable[[releases.Variant], Built],
-    play: Callable[..., Played],
+    play: Play,
     shop: Shop,
 ) -> None:
     """It is refused before the switch; by its own log it has served nobody."""

@@ -19,10 +19,12 @@ from canaries import Canaries
 from cashiers import Cashier
 from kept_alive import Endpoint
 from load import Report, Traffic, log_in, tills
+from playbooks import SHORT_WAITS, Playbooks, Played
 from shop import Shop
 
 REQUESTS = 10_000
-TOKENS = {"access_token_ttl": 30, "refresh_token_ttl": 150}
+# A till refreshes when its token has expired, so a refresh token that outlives three of them is never late.
+TOKENS = {"access_token_ttl": 20, "refresh_token_ttl": 60}
 MARGIN_SECONDS = 5
 CREDENTIALS = {"jwt": "JWT_SECRET", "refresh": "REFRESH_SECRET", "database": "DATABASE_URL"}
 CREATE_PROBE = (
@@ -41,7 +43,7 @@ PAIRS = {
 }
 
 OnHost = Callable[..., str]
-Play = Callable[..., "subprocess.CompletedProcess[str]"]
+Play = Callable[..., Played]
 
 
 class Vault:
@@ -71,33 +73,17 @@ def vault(state_dir: Path) -> Vault:
     return Vault(state_dir / "secrets.json")
 
 
-def words(playbook: str, *more: str) -> list[str]:
-    """A playbook as the scenario runs it, with tokens that live for a short time."""
+@pytest.fixture(scope="module")
+def playbooks(root: Path) -> Playbooks:
+    """Runs playbooks with tokens that live for a short time."""
     settings = json.dumps({"backend_settings": TOKENS, "rotate_margin_seconds": MARGIN_SECONDS})
-    command = ["ansible-playbook", "-i", "inventories/lab/hosts.yml", "--limit", "app1:db1"]
-    return [*command, "-e", "@molecule/release/vars.yml", "-e", settings, f"playbooks/{playbook}.yml", *more]
-
-
-def environment(root: Path) -> dict[str, str]:
-    """What a playbook is run with."""
-    return os.environ | {"ANSIBLE_CONFIG": str(root / "ansible.cfg"), "NO_COLOR": "1"}
+    return Playbooks(root, "--limit", "app1:db1", *SHORT_WAITS, "-e", settings)
 
 
 @pytest.fixture(scope="module")
-def play(root: Path) -> Play:
-    """Runs a playbook."""
-
-    def run(playbook: str, *more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            words(playbook, *more),
-            cwd=root,
-            env=environment(root),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+def play(playbooks: Playbooks) -> Play:
+    """Runs one: ``play("site", "--tags", "backend")``."""
+    return lambda playbook, *words: playbooks.run(f"playbooks/{playbook}.yml", *words)
 
 
 def state(on_host: OnHost, name: str) -> dict[str, Any]:
@@ -111,7 +97,7 @@ def state(on_host: OnHost, name: str) -> dict[str, Any]:
 def short_tokens(play: Play, on_host: OnHost, shop: Shop, vault: Vault) -> None:
     """The service issues tokens whose end a test can wait for, and there is a user to prove a rotation with."""
     done = play("site", "--tags", "backend")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done.succeeded()
     if shop.sql("select count(*) from pharmacy.users where username = 'rotation-probe'").strip() == "0":
         on_host("app1", CREATE_PROBE, vault.read()["probe_password"] + "\n")
 
@@ -145,9 +131,9 @@ def test_nobody_notices_a_rotation(
     file = f"/etc/pharma/credentials/{CREDENTIALS[name]}"
     done = play("rotate_secrets", "-e", f"rotate={name} rotate_wait=true", "-vvv", "--diff")
     report = selling.finish(at_least=REQUESTS)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done.succeeded()
     assert_nobody_noticed(report, f"rotation of {name}")
-    assert looked_for.found(done.stdout + done.stderr) == set()
+    assert looked_for.found(done.output) == set()
     assert canaries.look(looked_for, on_host, ("db1", "app1")) == {}
     record = state(on_host, name)
     assert record["state"] == "finished"
@@ -174,29 +160,29 @@ def test_nobody_notices_a_rotation(
 
     # The operator forgets to move the value: the deployment is refused and changes nothing.
     refused = play("site", "--tags", "backend")
-    assert refused.returncode != 0
-    assert "SECRET_RETIRED" in refused.stdout
+    assert refused.code != 0
+    assert "SECRET_RETIRED" in refused.output
     if name == "database":
         refused = play("site", "--tags", "database")
-        assert refused.returncode != 0
-        assert "has taken the place of" in refused.stdout
+        assert refused.code != 0
+        assert "has taken the place of" in refused.output
     assert on_host("app1", f"cat {file}") == content
 
     vault.move(name)
     done = play("site", "--tags", "database,backend")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done.succeeded()
     assert on_host("app1", f"cat {file}") == content
 
 
 def test_a_rotation_that_was_killed_goes_on_and_one_is_taken_back(
-    selling: Traffic, root: Path, play: Play, vault: Vault, on_host: OnHost
+    selling: Traffic, playbooks: Playbooks, play: Play, vault: Vault, on_host: OnHost
 ) -> None:
     """SIGKILL for the controller in the middle of the switch; run again; then back, all of it under load."""
     old, new = vault.read()["jwt_secret"], vault.read()["jwt_secret_next"]
     first = subprocess.Popen(
-        words("rotate_secrets", "-e", "rotate=jwt"),
-        cwd=root,
-        env=environment(root),
+        playbooks.command("playbooks/rotate_secrets.yml", "-e", "rotate=jwt"),
+        cwd=playbooks.root,
+        env=playbooks.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -211,21 +197,21 @@ def test_a_rotation_that_was_killed_goes_on_and_one_is_taken_back(
     assert state(on_host, "jwt")["phases"][-1]["finishedAt"] is None
 
     done = play("rotate_secrets", "-e", "rotate=jwt")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "by another run" in " ".join(done.stdout.split())
+    done.succeeded()
+    assert "by another run" in done.words
     assert on_host("app1", "cat /etc/pharma/credentials/JWT_SECRET").split() == [new, old]
     early = play("rotate_secrets", "-e", "rotate=jwt rotate_margin_seconds=600")
-    assert early.returncode != 0
-    assert "users would be logged out" in " ".join(early.stdout.split())
+    assert early.code != 0
+    assert "users would be logged out" in early.words
 
     # A deployment in between leaves the ring alone.
     done = play("site", "--tags", "backend")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done.succeeded()
     assert on_host("app1", "cat /etc/pharma/credentials/JWT_SECRET").split() == [new, old]
 
     done = play("rotate_secrets", "-e", "rotate=jwt rotate_back=true rotate_wait=true")
     report = selling.finish(at_least=REQUESTS)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done.succeeded()
     assert_nobody_noticed(report, "killed, continued, taken back")
     assert state(on_host, "jwt")["state"] == "withdrawn"
     assert on_host("app1", "cat /etc/pharma/credentials/JWT_SECRET").split() == [old]

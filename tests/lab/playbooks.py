@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Playbooks as an operator runs them against the lab, and what they said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# What differs from production, so that a test need not wait.
+SHORT_WAITS = ("-e", "@molecule/release/vars.yml")
+
+
+@dataclass(frozen=True)
+class Played:
+    """A playbook that ran: its exit status, all that it printed, how long it took."""
+
+    code: int
+    output: str
+    seconds: float
+
+    @property
+    def words(self) -> str:
+        """The output without its line breaks, which depend on the width of a terminal."""
+        return " ".join(self.output.split())
+
+    def succeeded(self) -> Played:
+        """Itself, when the exit status is 0."""
+        assert self.code == 0, self.output
+        return self
+
+
+class Playbooks:
+    """Runs playbooks of the checkout.
+
+    :param root: the checkout.
+    :param always: words that every run has.
+    """
+
+    def __init__(self, root: Path, *always: str) -> None:
+        self.root = root
+        self._always = always
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a playbook is run with."""
+        return os.environ | {"ANSIBLE_CONFIG": str(self.root / "ansible.cfg"), "NO_COLOR": "1"}
+
+    def command(self, *words: str) -> list[str]:
+        """The words of a run, for a test that starts it itself."""
+        return ["ansible-playbook", "-i", "inventories/lab/hosts.yml", *self._always, *words]
+
+    def run(self, *words: str) -> Played:
+        """Run one to its end, whatever that is."""
+        began = time.monotonic()
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Played(done.returncode, done.stdout + done.stderr, time.monotonic() - began)
