@@ -108,9 +108,14 @@ def parsed(*services: str, **values: Any) -> config.Config:
 def test_which_service_is_meant() -> None:
     assert parsed("shop").release(None)[0] == "shop"
     assert parsed("shop", "till").release("till")[0] == "till"
-    for services, name in (((), None), (("shop", "till"), None), (("shop",), "till")):
-        with pytest.raises(OpsError, match="there are:"):
+    for services, name, code, words in (
+        ((), None, "CONFIG_INVALID", "no service"),
+        (("shop", "till"), None, "ARGUMENT_INVALID", "shop, till"),
+        (("shop",), "till", "CONFIG_INVALID", "there are: shop"),
+    ):
+        with pytest.raises(OpsError, match=words) as refused:
             parsed(*services).release(name)
+        assert refused.value.code == code
 
 
 def test_a_whole_number_is_a_limit_too() -> None:

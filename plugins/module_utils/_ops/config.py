@@ -267,11 +267,17 @@ class Config:
     def release(self, service: str | None) -> tuple[str, Release]:
         """The name of a service and how it is released; None: the only one that is configured.
 
-        :raises OpsError: ``CONFIG_INVALID``; lists the services there are.
+        :raises OpsError: ``CONFIG_INVALID``, ``ARGUMENT_INVALID``; lists the services there are.
         """
         known = ", ".join(sorted(self.releases)) or "none"
-        if service is None and len(self.releases) != 1:
-            raise _invalid(f"name the service with --service (there are: {known})")
+        if service is None and len(self.releases) > 1:
+            raise OpsError(
+                "ARGUMENT_INVALID",
+                f"This host releases several services: {known}.",
+                "Name one of them with --service.",
+            )
+        if service is None and not self.releases:
+            raise _invalid("no service is released on this host")
         name = service if service is not None else next(iter(self.releases))
         if name not in self.releases:
             raise _invalid(f"no service {name!r} is released on this host (there are: {known})")

@@ -143,7 +143,7 @@ def _status_text(found: Status) -> str:
     serving = found.serving
     version = serving.release.version if serving and serving.release else "nothing"
     lines = [
-        f"{found.service}: {version} serves on {found.active or 'no colour'}; before: {found.previous or 'unknown'}"
+        f"{found.service}: {version} serves on {found.active or 'no colour'}; before: {found.previous or 'nothing to go back to'}"
     ]
     for colour in found.colours:
         held = colour.release.version if colour.release else "–"
