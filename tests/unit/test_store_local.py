@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pharma_ops import config
 from pharma_ops.errors import OpsError
-from pharma_ops.store.base import ObjectStore, checked_key
+from pharma_ops.store.base import UNPROTECTED, ObjectStore, UploadInfo, checked_key
 from pharma_ops.store.local import LocalStore
 from pharma_ops.store.open import open_store
 
@@ -118,3 +118,60 @@ def test_the_configuration_must_name_what_the_type_needs() -> None:
         with pytest.raises(OpsError, match=word) as caught:
             open_store(spec)
         assert caught.value.code == "CONFIG_INVALID"
+
+
+def test_a_deleted_set_leaves_no_directory(store: ObjectStore, tmp_path: Path) -> None:
+    store.put_bytes("db/1/manifest.json", b"x")
+    store.put_bytes("db/2/manifest.json", b"x")
+    store.delete("db/1/manifest.json")
+    assert [info.key for info in store.list()] == ["db/2/manifest.json"]
+    assert not (tmp_path / "store" / "db" / "1").exists()
+    store.delete("db/2/manifest.json")
+    assert list((tmp_path / "store").iterdir()) == []
+    store.delete("db/2/manifest.json")
+
+
+def test_a_directory_locks_and_protects_nothing(store: ObjectStore) -> None:
+    store.put_bytes("db/a", b"x")
+    assert store.locked_until("db/a") is None
+    assert store.protection() == UNPROTECTED
+
+
+def test_what_a_killed_upload_left_is_found_and_removed(store: ObjectStore, tmp_path: Path) -> None:
+    store.put_bytes("db/1/globals.sql.age", b"x")
+    killed(store, "db/1/dump.age")
+    found = list(store.unfinished_uploads())
+    assert [upload.key for upload in found] == ["db/1/dump.age"]
+    assert abs(datetime.now(tz=UTC) - found[0].started) < timedelta(minutes=1)
+    assert list(store.unfinished_uploads("db/1/d")) == found
+    assert list(store.unfinished_uploads("db/2/")) == []
+    store.abort_upload(found[0])
+    assert list(store.unfinished_uploads()) == []
+    assert [info.key for info in store.list()] == ["db/1/globals.sql.age"]
+    store.abort_upload(found[0])
+
+
+def killed(store: ObjectStore, key: str) -> None:
+    """Leave an upload as a kill leaves it: its file stays."""
+    root = store.root  # type: ignore[attr-defined]
+    taken = root / "taken"
+
+    def watching() -> Iterator[bytes]:
+        yield b"half"
+        [path] = root.rglob(".incoming.*")
+        path.rename(taken)
+        where.append(path)
+
+    where: list[Path] = []
+
+    with pytest.raises(OpsError):
+        store.put_stream(key, watching())
+    taken.rename(where[0])
+
+
+@pytest.mark.parametrize("name", ["dump.age", "../dump.age", ".incoming.x/../dump.age", ".incoming./x"])
+def test_only_an_upload_is_aborted(store: ObjectStore, name: str) -> None:
+    store.put_bytes("db/dump.age", b"x")
+    with pytest.raises(ValueError, match=r"not a|not an upload"):
+        store.abort_upload(UploadInfo(key="db/dump.age", id=name, started=datetime.now(tz=UTC)))
+    assert store.get_bytes("db/dump.age") == b"x"

@@ -12,14 +12,18 @@ import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from .. import clock
 from ..errors import OpsError
 from ..files import sync_directory
 
 DEFAULT_LIMIT_BYTES = 64 << 20
+# What an upload may hold in memory; whoever uploads to several stores at once shares it out.
+UPLOAD_BUDGET_BYTES = 96 << 20
+NO_END = datetime.max.replace(tzinfo=UTC)
 
 
 class Advance(Protocol):
@@ -55,6 +59,39 @@ class ObjectInfo:
     key: str
     bytes: int
     modified: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadInfo:
+    """An upload that was begun and neither completed nor aborted: one under way, or what a killed one left.
+
+    :ivar key: the object that it would have become, without the store's own prefix.
+    :ivar id: what the store calls the upload.
+    :ivar started: aware, in UTC; in a directory the moment of the last write.
+    """
+
+    key: str
+    id: str
+    started: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protection:
+    """What keeps a store's objects from being removed or replaced; None where this identity may not ask.
+
+    :ivar versioning: whether a delete or an overwrite leaves the version before it.
+    :ivar locking: whether the store can lock an object (S3: Object Lock of the bucket).
+    :ivar lock_mode: the mode that an upload which asks for none gets: ``GOVERNANCE``, ``COMPLIANCE`` or empty.
+    :ivar lock_days: the days that go with it; 0 without such a default.
+    """
+
+    versioning: bool | None
+    locking: bool | None
+    lock_mode: str | None
+    lock_days: int | None
+
+
+UNPROTECTED = Protection(versioning=False, locking=False, lock_mode="", lock_days=0)
 
 
 class ObjectStore(Protocol):
@@ -99,6 +136,34 @@ class ObjectStore(Protocol):
         It says nothing of what the identity may do there: a writer may not even list.
         """
 
+    def delete(self, key: str) -> None:
+        """Remove every version of an object; one that is missing is no error.
+
+        Needs the rights to list versions and to delete, and none to put. An interrupted removal leaves
+        the newest version in its place or nothing, never an older one.
+
+        :raises OpsError: ``STORE_OBJECT_LOCKED`` when the store keeps a version, before any is removed;
+            ``STORE_ACCESS_DENIED`` when the identity may not.
+        """
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Until when the store itself refuses to delete some version of the object; None: it does not.
+
+        Aware, in UTC, and in the future; ``NO_END`` for a legal hold.
+        """
+
+    def unfinished_uploads(self, prefix: str = "") -> Iterator[UploadInfo]:
+        """The uploads that are neither completed nor aborted, of keys that begin with ``prefix``.
+
+        Those that run at this moment are among them: ``started`` tells.
+        """
+
+    def abort_upload(self, upload: UploadInfo) -> None:
+        """Remove what an unfinished upload has sent; one that is gone by now is no error."""
+
+    def protection(self) -> Protection:
+        """What keeps the objects from being removed."""
+
 
 def checked_key(key: str) -> str:
     """Return ``key`` when it is safe as a path and as an object name.
@@ -108,6 +173,16 @@ def checked_key(key: str) -> str:
     if not _KEY.fullmatch(key) or ".." in key.split("/"):
         raise ValueError(f"{key!r} is not a key of an object store")
     return key
+
+
+def locked(key: str, where: str, until: datetime) -> OpsError:
+    """The error of an object that the store keeps."""
+    end = "a legal hold ends" if until == NO_END else clock.to_text(until)
+    return OpsError(
+        "STORE_OBJECT_LOCKED",
+        f"{key} in {where} is locked until {end} and cannot be removed before then.",
+        "Nothing is wrong: the lock does what it is for. Remove the object after that time.",
+    )
 
 
 @contextlib.contextmanager

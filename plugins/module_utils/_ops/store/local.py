@@ -17,7 +17,17 @@ from typing import BinaryIO
 
 from ..errors import OpsError
 from ..files import CHUNK_BYTES, sync_directory
-from .base import DEFAULT_LIMIT_BYTES, Advance, ObjectInfo, Stored, arriving, checked_key
+from .base import (
+    DEFAULT_LIMIT_BYTES,
+    UNPROTECTED,
+    Advance,
+    ObjectInfo,
+    Protection,
+    Stored,
+    UploadInfo,
+    arriving,
+    checked_key,
+)
 
 TEMPORARY_PREFIX = ".incoming."
 
@@ -35,7 +45,7 @@ class LocalStore:
         with self._translated(key):
             self._require_root()
             target.parent.mkdir(parents=True, exist_ok=True)
-            fd, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY_PREFIX)
+            fd, name = tempfile.mkstemp(dir=target.parent, prefix=f"{TEMPORARY_PREFIX}{target.name}.")
         temporary = Path(name)
         digest = hashlib.sha256()
         total = 0
@@ -99,21 +109,78 @@ class LocalStore:
         with self._translated(""):
             os.scandir(self.root).close()
 
+    def delete(self, key: str) -> None:
+        """See :meth:`.base.ObjectStore.delete`."""
+        self._remove(self.root / checked_key(key), key)
+
+    def locked_until(self, key: str) -> datetime | None:
+        """See :meth:`.base.ObjectStore.locked_until`: a directory locks nothing."""
+        checked_key(key)
+        return None
+
+    def unfinished_uploads(self, prefix: str = "") -> Iterator[UploadInfo]:
+        """See :meth:`.base.ObjectStore.unfinished_uploads`: what :meth:`put_stream` writes to."""
+        self._require_root()
+        with self._translated(prefix):
+            found = sorted(self._uploads(prefix), key=lambda upload: (upload.key, upload.id))
+        yield from found
+
+    def abort_upload(self, upload: UploadInfo) -> None:
+        """See :meth:`.base.ObjectStore.abort_upload`."""
+        checked_key(upload.id)
+        if not upload.id.startswith(TEMPORARY_PREFIX) or "/" in upload.id:
+            raise ValueError(f"{upload.id!r} is not an upload of a directory")
+        self._remove((self.root / checked_key(upload.key)).with_name(upload.id), upload.key)
+
+    def protection(self) -> Protection:
+        """See :meth:`.base.ObjectStore.protection`."""
+        return UNPROTECTED
+
+    def _remove(self, path: Path, key: str) -> None:
+        """Remove a file and the directories that are empty then."""
+        self._require_root()
+        with self._translated(key):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            directory = path.parent
+            while directory != self.root:
+                try:
+                    directory.rmdir()
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    break
+                directory = directory.parent
+            sync_directory(directory)
+
+    def _uploads(self, prefix: str) -> Iterator[UploadInfo]:
+        for path in self._files(prefix):
+            if path.name.startswith(TEMPORARY_PREFIX):
+                name = path.name.removeprefix(TEMPORARY_PREFIX).rpartition(".")[0] or "unknown"
+                key = path.with_name(name).relative_to(self.root).as_posix()
+                if key.startswith(prefix):
+                    started = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+                    yield UploadInfo(key=key, id=path.name, started=started)
+
     def _read(self, source: BinaryIO, key: str) -> bytes:
         with self._translated(key):
             return source.read(CHUNK_BYTES)
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
+        for path in self._files(prefix):
+            key = path.relative_to(self.root).as_posix()
+            if path.name.startswith(TEMPORARY_PREFIX) or not key.startswith(prefix):
+                continue
+            status = path.stat()
+            modified = datetime.fromtimestamp(status.st_mtime, tz=UTC)
+            yield ObjectInfo(key=key, bytes=status.st_size, modified=modified)
+
+    def _files(self, prefix: str) -> Iterator[Path]:
         start = self.root / prefix.rpartition("/")[0]
         for directory, _directories, names in os.walk(start):
-            for name in names:
-                path = Path(directory) / name
-                key = path.relative_to(self.root).as_posix()
-                if name.startswith(TEMPORARY_PREFIX) or not key.startswith(prefix):
-                    continue
-                status = path.stat()
-                modified = datetime.fromtimestamp(status.st_mtime, tz=UTC)
-                yield ObjectInfo(key=key, bytes=status.st_size, modified=modified)
+            yield from (Path(directory) / name for name in names)
 
     def _require_root(self) -> None:
         if not self.root.is_dir():

@@ -15,14 +15,24 @@ import contextlib
 import hashlib
 import tomllib
 from collections.abc import Callable, Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import _deps, config
+from .. import _deps, clock, config
 from ..errors import OpsError
-from . import s3_download, s3_errors, s3_upload
-from .base import DEFAULT_LIMIT_BYTES, Advance, ObjectInfo, Stored, arriving, checked_key
+from . import s3_download, s3_errors, s3_protection, s3_removal, s3_upload
+from .base import (
+    DEFAULT_LIMIT_BYTES,
+    Advance,
+    ObjectInfo,
+    Protection,
+    Stored,
+    UploadInfo,
+    arriving,
+    checked_key,
+    locked,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -115,6 +125,42 @@ class S3Store:
                 # A writer is known but may not list; wrong keys have codes of their own.
                 if error.response["Error"]["Code"] != "AccessDenied":
                     raise
+
+    def delete(self, key: str) -> None:
+        """See :meth:`.base.ObjectStore.delete`."""
+        try:
+            until = self.locked_until(key)
+        except OpsError as error:
+            # Who may not ask leaves the decision to the store.
+            if error.code != "STORE_ACCESS_DENIED":
+                raise
+            until = None
+        if until is not None:
+            raise locked(key, self.description, until)
+        with self._translated(key):
+            s3_removal.remove(self._client, self._bucket, self._name(key))
+
+    def locked_until(self, key: str) -> datetime | None:
+        """See :meth:`.base.ObjectStore.locked_until`."""
+        with self._translated(key):
+            return s3_removal.locked_until(self._client, self._bucket, self._name(key), clock.now())
+
+    def unfinished_uploads(self, prefix: str = "") -> Iterator[UploadInfo]:
+        """See :meth:`.base.ObjectStore.unfinished_uploads`."""
+        with self._translated(""):
+            yield from s3_removal.unfinished(
+                self._client, self._bucket, self._prefix + prefix, len(self._prefix)
+            )
+
+    def abort_upload(self, upload: UploadInfo) -> None:
+        """See :meth:`.base.ObjectStore.abort_upload`."""
+        with self._translated(upload.key):
+            s3_removal.abort(self._client, self._bucket, self._prefix + upload.key, upload.id)
+
+    def protection(self) -> Protection:
+        """See :meth:`.base.ObjectStore.protection`."""
+        with self._translated(""):
+            return s3_protection.protection(self._client, self._bucket)
 
     def _name(self, key: str) -> str:
         return self._prefix + checked_key(key)
