@@ -20,12 +20,12 @@ from pharma_ops.backup.create import create_backup
 from pharma_ops.drill import isolation, proving, restoring, workspace
 from pharma_ops.drill.context import Drill
 from pharma_ops.drill.run import DrillOutcome, run_drill
-from pharma_ops.drill.runner import Report
 from pharma_ops.errors import ExitCode, OpsError
 from pharma_ops.evidence import verify as evidence_verify
 from pharma_ops.evidence.record import Verdict
 from pharma_ops.log import Log
 from pharma_ops.progress import Silent
+from pharma_ops.restoring.runner import Report
 
 REALITY = Path(__file__).with_name("reality.sql").read_text(encoding="utf-8")
 BEFORE_APP = (

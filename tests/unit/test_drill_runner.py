@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pharma_ops.drill.runner import FAILED_CODES, Report, Runner, Stage, verdict_of
 from pharma_ops.errors import OpsError
 from pharma_ops.evidence.record import Verdict
 from pharma_ops.interruptions import Interrupted, Interruptions
 from pharma_ops.log import Log
 from pharma_ops.progress import Silent
+from pharma_ops.restoring.runner import FAILED_CODES, Report, Runner, Stage, verdict_of
 
 Action = Callable[[Report], None]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pharma_ops.drill.runner import FAILED_CODES
 from pharma_ops.errors import ExitCode, OpsError
+from pharma_ops.restoring.runner import FAILED_CODES
 
 # Two words at least; not the environment of libpq (PGCONNECT_TIMEOUT).
 CODE = re.compile(r"^(?!PG)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")

@@ -20,12 +20,12 @@ FLOORS = {
     "backup": 3,
     "evidence": 3,
     "custody": 3,
-    "restoring": 3,
-    "drill": 4,
-    "estate": 4,
-    "recover": 4,
-    "release": 4,
-    "cli": 5,
+    "restoring": 4,
+    "drill": 5,
+    "estate": 5,
+    "recover": 5,
+    "release": 5,
+    "cli": 6,
 }
 HEADER = [
     "# Copyright: Contributors to the pharma.hardening project",

@@ -21,10 +21,11 @@ from ..journey import run as journey_run
 from ..journey import spec
 from ..postgres.cluster import own_directory
 from ..postgres.connection import connect
+from ..restoring.context import needed
+from ..restoring.runner import Report
 from . import isolation
-from .context import Application, Drill, Release, needed
+from .context import Application, Drill, Release
 from .isolation import Sandbox
-from .runner import Report
 
 _POLL_SECONDS = 0.1
 _BASE_URL = "http://restored"

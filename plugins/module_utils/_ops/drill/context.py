@@ -7,38 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-from ..backup.manifest import Manifest
 from ..config import Config
 from ..config import Drill as Settings
-from ..errors import OpsError
 from ..log import Log
 from ..postgres.cluster import Cluster
 from ..postgres.content import Content
 from ..progress import Progress
-from ..store.base import ObjectStore
+from ..restoring.context import Backup, needed
 from .archive import Archive
 from .isolation import Sandbox
 from .workspace import Workspace
-
-_Value = TypeVar("_Value")
-
-
-@dataclass(frozen=True)
-class Backup:
-    """The backup under proof: its manifest, the manifest's bytes and signature, where they came from."""
-
-    store: ObjectStore
-    manifest: Manifest
-    manifest_bytes: bytes
-    manifest_sha256: str
-    signer: str
-
-    @property
-    def prefix(self) -> str:
-        """Key prefix of the set's objects."""
-        return f"{self.manifest.database}/{self.manifest.id}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +97,3 @@ class Drill:
     def place(self, name: str) -> Path:
         """A file or directory in the drill's own directory."""
         return self.workspace.directory / name
-
-
-def needed(value: _Value | None) -> _Value:
-    """What a stage before has found.
-
-    :raises OpsError: ``STAGE_ORDER``; stages run in an order in which this cannot happen.
-    """
-    if value is None:
-        raise OpsError(
-            "STAGE_ORDER", "A stage ran before the one that it depends on.", "Report it as a defect."
-        )
-    return value

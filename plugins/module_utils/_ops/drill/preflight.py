@@ -6,22 +6,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
-from .. import process
 from ..backup.manifest import Release as ManifestRelease
 from ..errors import OpsError
 from ..journey import spec
-from ..postgres import programs
-from .context import Drill, Release, needed
-from .runner import Report
-
-SERVER_PROGRAMS = ("initdb", "pg_ctl", "postgres", "pg_restore", "psql", "pg_amcheck")
-# A database with its indexes is rarely more than five or six times its compressed dump.
-RESTORED_PER_DUMP_BYTE = 8
-SPARE_BYTES = 512 << 20
+from ..restoring import host
+from ..restoring.context import needed
+from ..restoring.runner import Report
+from .context import Drill, Release
 
 
 def preflight(drill: Drill, report: Report) -> None:
@@ -31,8 +24,8 @@ def preflight(drill: Drill, report: Report) -> None:
     _locale(drill, report)
     _disk(drill, report)
     if not drill.limited:
-        _key(report, "decryption key", drill.settings.identity_file)
-        _key(report, "signing key of the evidence", drill.config.evidence.signing_key_file)
+        host.key("decryption key", drill.settings.identity_file, report)
+        host.key("signing key of the evidence", drill.config.evidence.signing_key_file, report)
     if not drill.limited or drill.release_version:
         _release(drill, report)
     if drill.settings.journey_file is not None:
@@ -48,57 +41,23 @@ def preflight(drill: Drill, report: Report) -> None:
 
 
 def _programs(drill: Drill, report: Report) -> Path:
-    wanted = programs.major_of(drill.server_version)
-    found = {name: programs.find(name, drill.server_version) for name in SERVER_PROGRAMS}
-    bin_dir = found["postgres"].parent
-    major = programs.major_of_program(found["postgres"])
     # A bare dump says nothing of where it must run, so a newer server may do; a set names its own.
-    fits: bool | None = major >= wanted if drill.limited else major == wanted
-    report.check(
-        "PostgreSQL of the source's version",
-        True if fits else None,
-        f"PostgreSQL {wanted}" + (" or newer" if drill.limited else ""),
-        f"PostgreSQL {major} in {bin_dir}",
-    )
-    report.facts["serverMajor"] = major
-    return bin_dir
+    return host.server(drill.server_version, report, newer_will_do=drill.limited)
 
 
 def _extensions(drill: Drill, report: Report, bin_dir: Path) -> None:
     if drill.archive is not None:
-        wanted = sorted(drill.archive.extensions)
+        host.extensions(drill.archive.extensions, bin_dir, report)
     else:
-        wanted = sorted(needed(drill.backup).manifest.content.extensions)
-    shared = process.run([bin_dir / "pg_config", "--sharedir"], timeout=30).stdout.decode().strip()
-    missing = [name for name in wanted if not (Path(shared) / "extension" / f"{name}.control").is_file()]
-    report.check(
-        "extensions can be installed",
-        None if missing else True,
-        ", ".join(wanted) or "none needed",
-        f"missing: {', '.join(missing)}" if missing else "all there",
-    )
+        host.extensions(needed(drill.backup).manifest.content.extensions, bin_dir, report)
 
 
 def _locale(drill: Drill, report: Report) -> None:
     if drill.archive is not None:
-        wanted = {drill.archive.collation} - {""}
+        host.locale({drill.archive.collation}, report)
     else:
         locale = needed(drill.backup).manifest.content.locale
-        wanted = {locale.get("collate", ""), locale.get("ctype", "")} - {""}
-    known = {_canonical(line) for line in process.run(["locale", "-a"], timeout=30).stdout.decode().split()}
-    missing = sorted(name for name in wanted if _canonical(name) not in known)
-    report.check(
-        "locale of the source",
-        None if missing else True,
-        ", ".join(sorted(wanted)) or "any",
-        f"not on this host: {', '.join(missing)} (install locales-all)" if missing else "there",
-    )
-
-
-def _canonical(locale: str) -> str:
-    """``pt_BR.UTF-8`` and ``pt_BR.utf8`` are one locale."""
-    name, _dot, codeset = locale.partition(".")
-    return f"{name}.{codeset.lower().replace('-', '')}" if codeset else name
+        host.locale({locale.get("collate", ""), locale.get("ctype", "")}, report)
 
 
 def _disk(drill: Drill, report: Report) -> None:
@@ -108,20 +67,7 @@ def _disk(drill: Drill, report: Report) -> None:
         manifest = needed(drill.backup).manifest
         dump_bytes = sum(entry.plaintext_bytes for entry in manifest.objects)
         copies = dump_bytes + sum(entry.bytes for entry in manifest.objects)
-    needed_bytes = copies + dump_bytes * RESTORED_PER_DUMP_BYTE + SPARE_BYTES
-    free = shutil.disk_usage(drill.workspace.directory).free
-    report.facts |= {"neededBytes": needed_bytes, "freeBytes": free}
-    report.check(
-        f"free disk for {drill.workspace.base}",
-        True if free >= needed_bytes else None,
-        f"at least {needed_bytes} bytes (estimated)",
-        f"{free} bytes",
-    )
-
-
-def _key(report: Report, name: str, path: Path) -> None:
-    readable = path.is_file() and os.access(path, os.R_OK)
-    report.check(name, True if readable else None, f"{path} readable", "yes" if readable else "no")
+    host.disk(drill.workspace.directory, drill.workspace.base, copies, dump_bytes, report)
 
 
 def _release(drill: Drill, report: Report) -> None:

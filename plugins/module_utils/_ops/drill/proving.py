@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OpsError
 from ..postgres import catalog
 from ..postgres.connection import connect, libpq_environment, translated
-from ..postgres.content import Content, TableContent, compare, hash_table, read_content
+from ..postgres.content import TableContent, compare, hash_table
 from ..process import Child
-from .context import Drill, needed
-from .runner import Report
+from ..restoring import comparing
+from ..restoring.context import needed
+from ..restoring.runner import Report
+from .context import Drill
 
 if TYPE_CHECKING:
     from ..postgres.connection import Connection
 
-MAX_DIFFERENCES = 200
 ALTERED_TABLE_BYTES = 32 << 20
 _CHANGES = {
     16: "NOT {c}",
@@ -39,49 +40,9 @@ _CHANGES = {
 
 def compare_content(drill: Drill, report: Report) -> None:
     """Read the whole restored database and compare it with the manifest: every difference is a check."""
-    cluster = needed(drill.cluster)
+    target = needed(drill.cluster).target(drill.dbname)
     expected = needed(drill.backup).manifest.content
-    observed = read_content(
-        cluster.target(drill.dbname), snapshot=None, sessions=drill.settings.jobs, progress=drill.progress
-    )
-    drill.content = observed
-    differences = compare(expected, observed)
-    for item in differences[:MAX_DIFFERENCES]:
-        report.check(f"{item.kind} {item.name}", False, item.expected, item.observed)
-    report.facts |= {
-        "tables": len(observed.tables),
-        "rows": observed.rows,
-        "differences": len(differences),
-        "hashVersion": observed.hash_version,
-    }
-    _tell_equal(report, expected, {item.kind for item in differences})
-    if differences:
-        names = ", ".join(f"{item.kind} {item.name}" for item in differences[:3])
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        report.summary = f"The restored copy differs from its source in {names}{more}."
-    else:
-        report.summary = (
-            f"{len(observed.tables)} tables with {observed.rows} rows equal their source exactly."
-        )
-
-
-def _tell_equal(report: Report, expected: Content, differing: set[str]) -> None:
-    """One passed check for each kind of thing in which nothing differs."""
-    objects = expected.large_objects
-    kinds = {
-        "table": f"rows and content hash of {len(expected.tables)} tables, {expected.rows} rows",
-        "sequence": f"{len(expected.sequences)} sequences",
-        "structure": f"{len(expected.structure)} definitions",
-        "extension": f"{len(expected.extensions)} extensions",
-        "role": f"{len(expected.roles)} roles",
-        "large objects": f"{objects.count} large objects, {objects.bytes} bytes",
-        "encoding": expected.encoding,
-    }
-    if "hash version" in differing:
-        return
-    for kind, what in kinds.items():
-        if kind not in differing and not (kind == "table" and "materialized view" in differing):
-            report.check(f"{kind}: all equal", True, what, "equal")
+    drill.content = comparing.compare_content(expected, target, drill.settings.jobs, drill.progress, report)
 
 
 def integrity(drill: Drill, report: Report) -> None:

@@ -24,10 +24,10 @@ from ..files import sha256_of
 from ..interruptions import Interruptions
 from ..log import Log
 from ..progress import Progress
+from ..restoring.runner import Report, Runner, Stage
 from ..sealing import signing
 from . import acquire, application, archive, preflight, proving, restoring, workspace
 from .context import Drill
-from .runner import Report, Runner, Stage
 from .teardown import teardown
 from .workspace import Workspace
 

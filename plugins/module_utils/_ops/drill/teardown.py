@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import OpsError
+from ..restoring.runner import Report
 from . import isolation
 from .context import Drill
-from .runner import Report
 
 _WHAT = {
     "units": "systemd units of the drill",

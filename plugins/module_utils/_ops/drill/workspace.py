@@ -10,15 +10,12 @@ killed one left.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
 import re
 import shutil
-import signal
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +24,11 @@ from .. import clock
 from ..errors import OpsError
 from ..files import write_atomic
 from ..postgres.cluster import own_directory
+from ..restoring.processes import end_processes, processes_of
 from . import isolation
 
 _DRILL_ID = re.compile(r"^drill-\d{8}T\d{6}Z-[0-9a-f]{6}$")
 _MARKER_SUFFIX = ".running.json"
-_KILL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -149,36 +146,6 @@ def _left_ids(base: Path) -> Iterator[str]:
     for path in base.iterdir():
         names.add(path.name.removesuffix(_MARKER_SUFFIX).removesuffix(".log"))
     yield from (name for name in names if _DRILL_ID.match(name))
-
-
-def processes_of(directory: Path) -> dict[int, str]:
-    """Processes, other than this one, whose command line or working directory is within ``directory``."""
-    # "…/drill-1.log" is not within "…/drill-1".
-    needle = re.compile(re.escape(os.fsencode(directory)) + rb"(?![\w.-])")
-    found: dict[int, str] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-            cwd = os.fsencode((entry / "cwd").readlink())
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state != "Z" and (needle.search(command) or needle.match(cwd)):
-            found[int(entry.name)] = command.replace(b"\0", b" ").decode("utf-8", "replace").strip()[:200]
-    return found
-
-
-def end_processes(directory: Path) -> None:
-    """End every process of :func:`processes_of`: SIGTERM, then SIGKILL."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        for pid in processes_of(directory):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, kind)
-        deadline = time.monotonic() + _KILL_SECONDS / 2
-        while processes_of(directory) and time.monotonic() < deadline:
-            time.sleep(0.05)
 
 
 def _bound_sockets(directory: Path) -> set[str]:

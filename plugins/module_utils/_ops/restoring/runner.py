@@ -94,6 +94,7 @@ class Runner:
     """Keeps the results of the stages that ended, in order.
 
     :ivar ended_at: ``time.monotonic()`` at the end of each stage that ran.
+    :ivar after_interruption: what to do after a signal ended a stage.
     """
 
     log: Log
@@ -102,6 +103,7 @@ class Runner:
     results: list[StageResult] = field(default_factory=list)
     ended_at: dict[str, float] = field(default_factory=dict)
     blocked_by: str = ""
+    after_interruption: str = "Run the drill again; the teardown below says whether anything is left."
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Run stages in order; the results are appended to :attr:`results`. Nothing is raised."""
@@ -134,7 +136,7 @@ class Runner:
             verdict, error = verdict_of(problem), problem.as_dict()
             self.log.error("stage_error", problem, stage=stage.name)
         except KeyboardInterrupt as signal:
-            verdict, error = Verdict.UNKNOWN, _interruption(stage.name, signal)
+            verdict, error = Verdict.UNKNOWN, _interruption(stage.name, signal, self.after_interruption)
             self.log.error("stage_interrupted", signal, stage=stage.name)
         except Exception as defect:  # noqa: BLE001 - a defect must not keep the teardown from running
             verdict, error = Verdict.UNKNOWN, _internal(stage.name, defect)
@@ -197,12 +199,12 @@ def _not_run(stage: Stage, why: str) -> StageResult:
     )
 
 
-def _interruption(stage: str, signal: KeyboardInterrupt) -> dict[str, str]:
+def _interruption(stage: str, signal: KeyboardInterrupt, action: str) -> dict[str, str]:
     how = signal.args[0] if signal.args else "SIGINT"
     return {
         "code": "INTERRUPTED",
         "message": f"interrupted in {stage} by {how}",
-        "action": "Run the drill again; the teardown below says whether anything is left.",
+        "action": action,
     }
 
 
