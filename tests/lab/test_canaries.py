@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -13,6 +15,7 @@ from urllib.parse import quote
 import canaries
 import pytest
 from canaries import Canaries
+from kept_alive import BrokenExchangeError, Connection, Endpoint
 from playbooks import SHORT_WAITS, Playbooks, Played
 
 OnHost = Callable[..., str]
@@ -66,8 +69,29 @@ def shown(on_host: OnHost, probe_password: str) -> Iterator[Callable[[str], None
         on_host("app1", f"{command}; true")
 
 
+def ask(
+    endpoint: Endpoint, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
+) -> int:
+    """Send one request through the proxy; the status of the answer, 0 when there was none."""
+    try:
+        return asyncio.run(Connection(endpoint).exchange(method, path, headers or {}, body)).status
+    except BrokenExchangeError:
+        return 0
+
+
+def errors(endpoint: Endpoint) -> list[int]:
+    """Make the service log what goes wrong with secrets in it."""
+    as_json = {"Content-Type": "application/json"}
+    login = json.dumps({"username": "rotation-probe", "password": "wrong-password"}).encode()
+    return [
+        ask(endpoint, "POST", "/auth/login", as_json, login),
+        ask(endpoint, "GET", "/products", {"Authorization": "Bearer not-a-token"}),
+        ask(endpoint, "POST", "/auth/refresh", as_json, b"{"),
+    ]
+
+
 def test_nothing_shows_a_secret_after_everything_was_run(
-    looked_for: Canaries, play: Callable[..., Played], on_host: OnHost, root: Path
+    looked_for: Canaries, play: Callable[..., Played], on_host: OnHost, endpoint: Endpoint, root: Path
 ) -> None:
     """Deployed, deployed in a dry run, backed up, drilled, refused, crashed: all of it with -vvv and --diff."""
     short = "rotate=jwt backend_jwt_secret_next=short"
@@ -86,20 +110,14 @@ def test_nothing_shows_a_secret_after_everything_was_run(
         runs[name].succeeded()
     assert runs["rotation to a secret that is too short"].code != 0
     assert "PROBE_FAILED" in runs["rotation with the probe's password wrong"].output
-    # Errors: a login that fails, a request with a token that is none, one that is not JSON; then a crash in the middle.
-    for options in (
-        '-H \'Content-Type: application/json\' -d \'{"username":"rotation-probe","password":"x"}\' -X POST /auth/login',
-        "-H 'Authorization: Bearer not-a-token' /products",
-        "-H 'Content-Type: application/json' -d '{' -X POST /auth/refresh",
-    ):
-        *rest, path = options.split(" ")
-        on_host("app1", f"curl -sk -o /dev/null {' '.join(rest)} https://localhost{path}; true")
-    on_host(
-        "app1",
-        "colour=$(basename $(readlink /opt/pharma/slots/active.sock) .sock);"
-        " systemctl kill --signal=SIGABRT pharma-backend@$colour.service; sleep 3;"
-        " curl -sk --retry 20 --retry-all-errors --retry-delay 1 -o /dev/null https://localhost/health/ready",
-    )
+    # Errors: a login that fails, a token that is none, a body that is not JSON; then a crash in the middle.
+    assert errors(endpoint) == [401, 401, 422]
+    on_host("app1", "systemctl kill --signal=SIGABRT 'pharma-backend@*.service'")
+    deadline = time.monotonic() + 60
+    while ask(endpoint, "GET", "/health/ready") != 200:
+        assert time.monotonic() < deadline, "the service did not come back after a crash"
+        time.sleep(0.5)
+
     told = {name: names for name, run in runs.items() if (names := looked_for.found(run.output))}
     assert told == {}
     assert canaries.look(looked_for, on_host, HOSTS) == {}

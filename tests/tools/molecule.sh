@@ -22,9 +22,14 @@ if [[ -e molecule/$scenario/lab.env ]]; then
 fi
 lab/images.sh build "debian$LAB_DEBIAN:$LAB_IMAGE_STATE" s3
 lab/release.sh
-# A lab of its own beside the one that may be running. Molecule sweeps the directory above its ephemeral one.
-export LAB_NAME=$LAB_NAME-molecule LAB_PREFIX=${LAB_MOLECULE_PREFIX:-10.77.8}
-export LAB_STATE_DIR=$LAB_STATE_DIR/molecule
+# A lab of its own beside the one that may be running and those of other scenarios: a name, a network and a state of its
+# own. Molecule sweeps the directory above its ephemeral one.
+scenarios=(molecule/*/molecule.yml)
+for number in "${!scenarios[@]}"; do
+  [[ ${scenarios[number]} != "molecule/$scenario/molecule.yml" ]] || break
+done
+export LAB_NAME=$LAB_NAME-$scenario LAB_PREFIX=${LAB_MOLECULE_PREFIX:-10.77.$((100 + number))}
+export LAB_STATE_DIR=$LAB_STATE_DIR/$scenario
 export LAB_EVIDENCE_DIR=$LAB_STATE_DIR/evidence
 export MOLECULE_EPHEMERAL_DIRECTORY=$LAB_ROOT/.cache/molecule/$scenario/state
 exec molecule --base-config molecule/base.yml "$1" --scenario-name "$scenario" "${@:2}"
