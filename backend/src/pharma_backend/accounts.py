@@ -23,13 +23,18 @@ class Session:
 
 
 class Accounts:
-    """:param refresh_ttl: life of a refresh token in seconds."""
+    """:param refresh_ttl: life of a refresh token in seconds.
+    :param refresh_grace: for how many seconds a used one may come again, when its answer was lost.
+    """
 
-    def __init__(self, database: Database, tokens: Tokens, throttle: Throttle, refresh_ttl: int) -> None:
+    def __init__(
+        self, database: Database, tokens: Tokens, throttle: Throttle, *, refresh_ttl: int, refresh_grace: int
+    ) -> None:
         self._database = database
         self._tokens = tokens
         self._throttle = throttle
         self._refresh_ttl = refresh_ttl
+        self._refresh_grace = refresh_grace
 
     async def login(self, username: str, password: str, address: str) -> tuple[Principal, Session]:
         """Check a password and begin a family of refresh tokens.
@@ -76,45 +81,79 @@ class Accounts:
         return principal, session
 
     async def refresh(self, token: str) -> tuple[Principal, Session]:
-        """Exchange a refresh token for a new pair; each is good once.
+        """Exchange a refresh token for a new pair.
 
-        A token that comes a second time was stolen from someone: its whole family is revoked.
+        Each is good once. It may come again for some seconds as long as nothing that followed from it was
+        exchanged, because its answer may have been lost; the pair before is void then. Any other token that
+        comes a second time, or that was replaced, was stolen from someone: its whole family is revoked.
 
         :raises Problem: ``AUTH_REFRESH_INVALID`` or ``AUTH_REFRESH_REUSED``.
         """
-        reused = 0
         async with self._database.transaction() as tx:
-            row = await tx.row(
-                """
-                select t.id as token_id, t.family, t.used_at, u.id, u.store_id, u.role
-                  from pharmacy.refresh_tokens t join pharmacy.users u on u.id = t.user_id
-                 where t.token_hash = %(hash)s and t.revoked_at is null and t.expires_at > now() and u.active
-                   for update of t
-                """,
-                {"hash": self._tokens.refresh_hash(token)},
-            )
+            row = await self._presented(tx, token)
             if row is None:
                 raise refresh_invalid()
             principal = _principal(row)
-            if row["used_at"] is not None:
-                reused = await tx.execute(
-                    """
-                    update pharmacy.refresh_tokens set revoked_at = now()
-                     where family = %(f)s and revoked_at is null
-                    """,
-                    {"f": row["family"]},
-                )
-                await audit.record(tx, principal, "refresh_token_reused", "user", principal.user_id)
-            else:
+            good = row["revoked_at"] is None and (row["used_at"] is None or await self._was_lost(tx, row))
+            if good:
                 await tx.execute(
                     "update pharmacy.refresh_tokens set used_at = now() where id = %(id)s",
                     {"id": row["token_id"]},
                 )
                 session = await self._issue(tx, principal, row["family"])
-        if reused:
-            log.warn("refresh_token_reused", revoked=reused)
-            raise Problem("AUTH_REFRESH_REUSED", 401, "The refresh token was used before", "Log in again.")
-        return principal, session
+            else:
+                revoked = await self._revoke(tx, row["family"])
+                if revoked:
+                    await audit.record(tx, principal, "refresh_token_reused", "user", principal.user_id)
+        if good:
+            return principal, session
+        if not revoked:
+            raise refresh_invalid()
+        log.warn("refresh_token_reused", revoked=revoked)
+        raise Problem("AUTH_REFRESH_REUSED", 401, "The refresh token was used before", "Log in again.")
+
+    async def _presented(self, tx: Transaction, token: str) -> Row | None:
+        """The token as it is kept, with its user; refreshes of one user go one after the other from here on."""
+        return await tx.row(
+            """
+            select t.id as token_id, t.family, t.used_at, t.revoked_at, u.id, u.store_id, u.role
+              from pharmacy.refresh_tokens t join pharmacy.users u on u.id = t.user_id
+             where t.token_hash = %(hash)s and t.expires_at > now() and u.active
+               for no key update of u, t
+            """,
+            {"hash": self._tokens.refresh_hash(token)},
+        )
+
+    async def _was_lost(self, tx: Transaction, row: Row) -> bool:
+        """Whether the answer to a token's first use may have been lost; then what it brought is revoked."""
+        found = await tx.row(
+            """
+            select clock_timestamp() - %(used)s <= make_interval(secs => %(grace)s)
+                   and not exists (select from pharmacy.refresh_tokens
+                                    where family = %(family)s and id > %(id)s and used_at is not null) as lost
+            """,
+            {
+                "used": row["used_at"],
+                "grace": self._refresh_grace,
+                "family": row["family"],
+                "id": row["token_id"],
+            },
+        )
+        if found is None or not found["lost"]:
+            return False
+        await self._revoke(tx, row["family"], after=row["token_id"])
+        log.info("refresh_repeated")
+        return True
+
+    async def _revoke(self, tx: Transaction, family: uuid.UUID, after: int = 0) -> int:
+        """Revoke a family, or what came after one of its tokens; how many tokens that were."""
+        return await tx.execute(
+            """
+            update pharmacy.refresh_tokens set revoked_at = now()
+             where family = %(family)s and id > %(after)s and revoked_at is null
+            """,
+            {"family": family, "after": after},
+        )
 
     async def _issue(self, tx: Transaction, principal: Principal, family: uuid.UUID) -> Session:
         refresh = self._tokens.new_refresh()

@@ -41,7 +41,13 @@ def services(settings: Settings, release: Release, secrets: dict[str, str]) -> S
         release=release,
         database=database,
         tokens=tokens,
-        accounts=Accounts(database, tokens, throttle, settings.refresh_token_ttl),
+        accounts=Accounts(
+            database,
+            tokens,
+            throttle,
+            refresh_ttl=settings.refresh_token_ttl,
+            refresh_grace=settings.refresh_grace,
+        ),
         readiness=Readiness(
             secrets["DATABASE_URL"],
             interval=settings.readiness_interval,

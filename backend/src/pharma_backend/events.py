@@ -148,6 +148,7 @@ EVENTS: dict[str, Mapping[str, Kind]] = {
     "login_succeeded": {"role": one_of("admin", "manager", "cashier")},
     "login_failed": {"reason": _word},
     "token_refreshed": {},
+    "refresh_repeated": {},
     "refresh_token_reused": {"revoked": whole},
     "cash_opened": {"cashSessionId": identifier, "openingAmount": amount},
     "cash_closed": {"cashSessionId": identifier, "closingAmount": amount, "sales": whole},

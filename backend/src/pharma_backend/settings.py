@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     readiness_timeout: float = Field(default=1.0, gt=0)
     access_token_ttl: int = Field(default=15 * 60, ge=30)
     refresh_token_ttl: int = Field(default=12 * 3600, ge=60)
+    # For how long a refresh token may come again when its answer was lost; 0: never.
+    refresh_grace: int = Field(default=10, ge=0, le=60)
     heartbeat_seconds: float = Field(default=60.0, gt=0)
     body_bytes: int = Field(default=64 * 1024, ge=1024)
     body_timeout: float = Field(default=10.0, gt=0)
