@@ -142,9 +142,8 @@ def _status(session: Session, arguments: argparse.Namespace) -> ExitCode:
 def _status_text(found: Status) -> str:
     serving = found.serving
     version = serving.release.version if serving and serving.release else "nothing"
-    lines = [
-        f"{found.service}: {version} serves on {found.active or 'no colour'}; before: {found.previous or 'nothing to go back to'}"
-    ]
+    before = found.previous or "nothing to go back to"
+    lines = [f"{found.service}: {version} serves on {found.active or 'no colour'}; before: {before}"]
     for colour in found.colours:
         held = colour.release.version if colour.release else "–"
         boot = "starts at boot" if colour.enabled else ""
