@@ -195,6 +195,7 @@ def makers(state: Path) -> dict[tuple[str, ...], Callable[[], tuple[str, ...]]]:
         ("refresh_secret",): password,
         ("s3_writer_access_key", "s3_writer_secret_key"): s3_user,
         ("s3_reader_access_key", "s3_reader_secret_key"): s3_user,
+        ("s3_pruner_access_key", "s3_pruner_secret_key"): s3_user,
         ("s3_admin_access_key", "s3_admin_secret_key"): s3_user,
         ("age_identity", "age_recipient"): age_pair,
         ("escrow_recipient",): escrow,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pharma_ops import config
 from pharma_ops.errors import OpsError
-from pharma_ops.store import s3_upload
+from pharma_ops.store import patience, s3_upload
 from pharma_ops.store.s3 import S3Store
 
 MIB = 1 << 20
@@ -78,13 +78,18 @@ def store_with(client: FakeClient) -> S3Store:
     return store
 
 
-@given(st.lists(st.integers(0, 40), max_size=30), st.lists(st.integers(1, 9), min_size=3, max_size=3))
-def test_parts_hold_the_stream_and_have_their_sizes(chunks: list[int], sizes: list[int]) -> None:
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "BASE_SECONDS", 0.001)
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(12, 60))
+def test_parts_hold_the_stream_and_have_their_sizes(chunks: list[int], budget: int) -> None:
     data = [bytes([number % 251]) * size for number, size in enumerate(chunks)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3_upload, "_STEPS", ((1, sizes[0]), (3, sizes[1]), (10_000, sizes[2])))
-        cut = [bytes(part) for part in s3_upload.parts(iter(data))]
-        wanted = [s3_upload.part_bytes(number) for number in range(1, len(cut) + 1)]
+        patch.setattr(s3_upload, "_STEPS", ((1, 6), (3, 3), (10_000, 2)))
+        cut = [bytes(part) for part in s3_upload.parts(iter(data), budget)]
+        wanted = [s3_upload.part_bytes(number, budget) for number in range(1, len(cut) + 1)]
     assert b"".join(cut) == b"".join(data)
     assert [len(part) for part in cut[:-1]] == wanted[:-1]
     assert len(cut[-1]) <= wanted[-1]
@@ -93,11 +98,23 @@ def test_parts_hold_the_stream_and_have_their_sizes(chunks: list[int], sizes: li
 
 def test_the_largest_object_is_near_390_gib() -> None:
     total = sum(s3_upload.part_bytes(number) for number in range(1, s3_upload.MAX_PARTS + 1))
+    assert total == s3_upload.largest_bytes()
     assert 390 < total / (1 << 30) < 391
-    assert all(s3_upload.part_bytes(n) * 2 <= s3_upload.BUDGET_BYTES for n in (1, 4000, 10_000))
-    with pytest.raises(OpsError) as caught:
+    with pytest.raises(OpsError, match="390 GiB") as caught:
         s3_upload.part_bytes(s3_upload.MAX_PARTS + 1)
     assert caught.value.code == "STORE_OBJECT_TOO_LARGE"
+
+
+@given(st.integers(s3_upload.MIN_BUDGET_BYTES, 1 << 30), st.integers(1, s3_upload.MAX_PARTS))
+def test_two_parts_fit_into_any_budget_and_none_is_too_small_for_s3(budget: int, number: int) -> None:
+    size = s3_upload.part_bytes(number, budget)
+    assert size >= s3_upload.SMALLEST_PART_BYTES
+    assert 2 * size <= budget
+
+
+def test_a_budget_that_holds_no_upload_is_refused() -> None:
+    with pytest.raises(ValueError, match="31457280"):
+        S3Store(config.Store(type="s3", bucket="b"), s3_upload.MIN_BUDGET_BYTES - 1)
 
 
 def blocks(count: int) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ from .base import (
     arriving,
     checked_key,
 )
+from .throttle import Throttle
 
 TEMPORARY_PREFIX = ".incoming."
 
@@ -35,8 +36,9 @@ TEMPORARY_PREFIX = ".incoming."
 class LocalStore:
     """See :class:`.base.ObjectStore`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, bandwidth_limit: int = 0) -> None:
         self.root = root
+        self._throttle = Throttle(bandwidth_limit)
         self.description = f"directory {root}"
 
     def put_stream(self, key: str, chunks: Iterator[bytes]) -> Stored:
@@ -54,7 +56,7 @@ class LocalStore:
             with os.fdopen(fd, "wb", buffering=0):
                 for chunk in chunks:
                     with self._translated(key):
-                        _write_all(fd, chunk)
+                        self._write(fd, chunk)
                     digest.update(chunk)
                     total += len(chunk)
                 with self._translated(key):
@@ -164,6 +166,14 @@ class LocalStore:
                     started = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
                     yield UploadInfo(key=key, id=path.name, started=started)
 
+    def _write(self, fd: int, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        step = self._throttle.chunk_bytes if self._throttle.rate else len(chunk)
+        while view:
+            self._throttle.wait(len(view[:step]))
+            _write_all(fd, view[:step])
+            view = view[step:]
+
     def _read(self, source: BinaryIO, key: str) -> bytes:
         with self._translated(key):
             return source.read(CHUNK_BYTES)
@@ -247,7 +257,7 @@ def _place(temporary: Path, target: Path) -> None:
         temporary.replace(target)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

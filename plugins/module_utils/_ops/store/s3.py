@@ -13,17 +13,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .. import _deps, clock, config
 from ..errors import OpsError
-from . import s3_download, s3_errors, s3_protection, s3_removal, s3_upload
+from . import s3_client, s3_download, s3_errors, s3_protection, s3_removal, s3_upload
 from .base import (
     DEFAULT_LIMIT_BYTES,
+    UPLOAD_BUDGET_BYTES,
     Advance,
     ObjectInfo,
     Protection,
@@ -33,13 +33,12 @@ from .base import (
     checked_key,
     locked,
 )
+from .patience import patiently
+from .s3_options import options
+from .throttle import Throttle
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-CONNECT_SECONDS = 5
-READ_SECONDS = 60
-ATTEMPTS = 4
+    from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
 
 _Answer = TypeVar("_Answer")
 
@@ -47,22 +46,27 @@ _Answer = TypeVar("_Answer")
 class S3Store:
     """See :class:`.base.ObjectStore`."""
 
-    def __init__(self, spec: config.Store) -> None:
+    def __init__(self, spec: config.Store, budget_bytes: int = UPLOAD_BUDGET_BYTES) -> None:
+        if budget_bytes < s3_upload.MIN_BUDGET_BYTES:
+            raise ValueError(f"an upload needs {s3_upload.MIN_BUDGET_BYTES} bytes, not {budget_bytes}")
         self._bucket = spec.bucket or ""
         self._prefix = spec.prefix.strip("/") + "/" if spec.prefix.strip("/") else ""
         where = f"s3://{spec.bucket}/{self._prefix}".rstrip("/")
         self.description = f"{where} at {spec.endpoint or 'AWS ' + spec.region}"
         self._only_if_free = True
-        self._client = _client(spec, self.description)
+        self._budget = budget_bytes
+        self._options = options(spec)
+        self._throttle = Throttle(spec.bandwidth_limit)
+        self._client = s3_client.connect(spec, self.description)
         for operation in ("PutObject", "CompleteMultipartUpload"):
             self._client.meta.events.register(f"before-call.s3.{operation}", self._ask_to_keep)
 
     def put_stream(self, key: str, chunks: Iterator[bytes]) -> Stored:
         """See :meth:`.base.ObjectStore.put_stream`."""
         counted = _Counted(chunks)
-        parts = s3_upload.parts(iter(counted))
+        parts = s3_upload.parts(iter(counted), self._budget)
         first = next(parts)
-        if len(first) < s3_upload.part_bytes(1):
+        if len(first) < s3_upload.part_bytes(1, self._budget):
             return self.put_bytes(key, bytes(first))
         etag = self._put_parts(key, first, parts)
         return Stored(key=key, bytes=counted.bytes, sha256=counted.sha256, etag=etag)
@@ -71,12 +75,19 @@ class S3Store:
         """See :meth:`.base.ObjectStore.put_bytes`."""
         md5 = hashlib.md5(data, usedforsecurity=False).digest()
         name = self._name(key)
-        with self._translated(key):
-            answer = self._unless_taken(
-                lambda: self._client.put_object(
-                    Bucket=self._bucket, Key=name, Body=data, ContentMD5=base64.b64encode(md5).decode()
-                )
+        new = self._options.created(clock.now())
+
+        def put() -> PutObjectOutputTypeDef:
+            return self._client.put_object(
+                Bucket=self._bucket,
+                Key=name,
+                Body=cast(bytes, self._throttle.body(data)),
+                ContentMD5=base64.b64encode(md5).decode(),
+                **new,
             )
+
+        with self._translated(key):
+            answer = self._unless_taken(lambda: patiently(put))
         etag = str(answer.get("ETag", "")).strip('"')
         if s3_upload.etag_is_md5(answer):
             s3_upload.compare_etag(etag, md5.hex(), key)
@@ -85,7 +96,9 @@ class S3Store:
     def get_bytes(self, key: str, limit: int = DEFAULT_LIMIT_BYTES) -> bytes:
         """See :meth:`.base.ObjectStore.get_bytes`."""
         with self._translated(key):
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=self._name(key), **self._options.content
+            )
             with contextlib.closing(answer["Body"]) as body:
                 data = body.read() if answer["ContentLength"] <= limit else None
         if data is None:
@@ -99,7 +112,9 @@ class S3Store:
     def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
         """See :meth:`.base.ObjectStore.get_file`."""
         with arriving(path) as fd, self._translated(key):
-            s3_download.download(self._client, self._bucket, self._name(key), fd, progress)
+            s3_download.download(
+                self._client, self._bucket, self._name(key), fd, progress, self._options.content
+            )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See :meth:`.base.ObjectStore.list`."""
@@ -167,7 +182,15 @@ class S3Store:
 
     def _put_parts(self, key: str, first: bytearray, rest: Iterator[bytearray]) -> str:
         with self._translated(key):
-            upload = s3_upload.Upload(self._client, self._bucket, self._name(key))
+            upload = s3_upload.Upload(
+                self._client,
+                self._bucket,
+                self._name(key),
+                throttle=self._throttle,
+                budget=self._budget,
+                new=self._options.created(clock.now()),
+                content=self._options.content,
+            )
         try:
             part: bytearray | None = first
             while part is not None:
@@ -236,73 +259,3 @@ class _Counted:
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
-
-
-def _client(spec: config.Store, description: str) -> S3Client:
-    _deps.require("boto3", "botocore")
-    import boto3
-
-    access_key, secret_key = _credentials(spec.credentials_file)
-    session = boto3.session.Session(
-        aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=spec.region
-    )
-    try:
-        client: S3Client = session.client(
-            "s3",
-            endpoint_url=spec.endpoint,
-            verify=str(spec.ca_file) if spec.ca_file else True,
-            config=_settings(spec),
-        )
-    except ValueError as error:
-        raise OpsError(
-            "CONFIG_INVALID",
-            f"The endpoint of {description} is not a URL: {error}.",
-            "Write it as https://host:port in the store's section.",
-        ) from error
-    return client
-
-
-def _settings(spec: config.Store) -> Any:
-    settings: dict[str, Any] = {
-        "signature_version": "s3v4",
-        "connect_timeout": CONNECT_SECONDS,
-        "read_timeout": READ_SECONDS,
-        "retries": {"mode": "standard", "max_attempts": ATTEMPTS},
-        "s3": {"addressing_style": spec.addressing_style},
-        "max_pool_connections": s3_upload.THREADS + 1,
-    }
-    kind = _deps.load("botocore.config").Config
-    try:
-        # Newer botocore adds trailing checksums by default, which other servers than AWS's refuse.
-        return kind(
-            **settings,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-    except TypeError:
-        return kind(**settings)
-
-
-def _credentials(path: Path | None) -> tuple[str | None, str | None]:
-    """The keys of a credentials file; without a file boto3 finds those of the instance's role."""
-    if path is None:
-        return None, None
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        access_key, secret_key = data["access_key"], data["secret_key"]
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not TOML"
-        raise _no_credentials(path, str(reason)) from None
-    except KeyError as error:
-        raise _no_credentials(path, f"it has no {error.args[0]}") from None
-    if not (isinstance(access_key, str) and isinstance(secret_key, str) and access_key and secret_key):
-        raise _no_credentials(path, "a key is empty or not a string")
-    return access_key, secret_key
-
-
-def _no_credentials(path: Path, reason: str) -> OpsError:
-    return OpsError(
-        "STORE_CREDENTIALS_INVALID",
-        f"{path} does not give the store's credentials: {reason}.",
-        'It must be readable by this account and hold access_key = "…" and secret_key = "…".',
-    )

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import _deps
 from ..errors import OpsError
@@ -25,14 +26,22 @@ THREADS = 3
 ATTEMPTS = 4
 
 
-def download(client: S3Client, bucket: str, key: str, fd: int, progress: Advance | None) -> None:
+def download(
+    client: S3Client,
+    bucket: str,
+    key: str,
+    fd: int,
+    progress: Advance | None,
+    content: Mapping[str, Any],
+) -> None:
     """Write an object into an open file.
 
+    :param content: parameters of each request (the client's key).
     :raises OpsError: ``STORE_TRANSFER_DAMAGED`` when less arrives than the store announced; errors of
         botocore pass through.
     """
-    head = client.head_object(Bucket=bucket, Key=key)
-    job = _Download(client, bucket, key, head["ETag"], head["ContentLength"], fd, progress)
+    head = client.head_object(Bucket=bucket, Key=key, **content)
+    job = _Download(client, bucket, key, head["ETag"], head["ContentLength"], fd, progress, content)
     os.truncate(fd, job.total)
     with ThreadPoolExecutor(THREADS, thread_name_prefix="download") as pool:
         futures = [pool.submit(job.fetch, start) for start in range(0, job.total, RANGE_BYTES)]
@@ -54,6 +63,7 @@ class _Download:
     total: int
     fd: int
     progress: Advance | None
+    content: Mapping[str, Any]
     done: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -80,7 +90,11 @@ class _Download:
         """Read on from ``start``; returns how far it came."""
         # IfMatch: all ranges come from one and the same version of the object.
         answer = self.client.get_object(
-            Bucket=self.bucket, Key=self.key, Range=f"bytes={start}-{end - 1}", IfMatch=self.etag
+            Bucket=self.bucket,
+            Key=self.key,
+            Range=f"bytes={start}-{end - 1}",
+            IfMatch=self.etag,
+            **self.content,
         )
         with contextlib.closing(answer["Body"]) as body:
             while start < end and not self.stopped.is_set() and (chunk := body.read(CHUNK_BYTES)):

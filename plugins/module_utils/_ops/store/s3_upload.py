@@ -7,45 +7,60 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import OpsError
+from . import s3_removal
+from .base import UPLOAD_BUDGET_BYTES
+from .patience import patiently
+from .throttle import Throttle
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_T = TypeVar("_T")
+
 MIB = 1 << 20
 THREADS = 3
-BUDGET_BYTES = 96 * MIB
 MAX_PARTS = 10_000
+SMALLEST_PART_BYTES = 5 * MIB  # S3 refuses smaller ones, the last apart
+MIN_BUDGET_BYTES = 6 * SMALLEST_PART_BYTES
 
-# (up to this part, a part has so many bytes): objects grow to about 390 GiB within 10,000 parts
-# and never need more than the budget for one part that is filled and one that is sent.
-_STEPS = ((1000, 16 * MIB), (4000, 32 * MIB), (MAX_PARTS, 48 * MIB))
+# (up to this part, the budget divided by so much is a part's size): with the default of 96 MiB objects
+# grow to about 390 GiB within 10,000 parts, and never need more than the budget for one part that is
+# filled and one that is sent.
+_STEPS = ((1000, 6), (4000, 3), (MAX_PARTS, 2))
 
 
-def part_bytes(number: int) -> int:
-    """The size of part ``number`` (from 1) in bytes.
+def part_bytes(number: int, budget: int = UPLOAD_BUDGET_BYTES) -> int:
+    """The size of part ``number`` (from 1) in bytes, for an upload that may hold ``budget`` bytes.
 
     :raises OpsError: ``STORE_OBJECT_TOO_LARGE`` beyond the last part that S3 allows.
     """
-    for last, size in _STEPS:
+    for last, divisor in _STEPS:
         if number <= last:
-            return size
+            return budget // divisor
     raise OpsError(
         "STORE_OBJECT_TOO_LARGE",
-        f"The backup is larger than the {MAX_PARTS} parts that an S3 object can have hold.",
-        "Use a physical backup for a database of this size.",
+        f"The backup is larger than the {largest_bytes(budget) >> 30} GiB that {MAX_PARTS} parts hold.",
+        "Upload to fewer stores at once, or use a physical backup for a database of this size.",
     )
 
 
-def parts(chunks: Iterator[bytes]) -> Iterator[bytearray]:
+def largest_bytes(budget: int = UPLOAD_BUDGET_BYTES) -> int:
+    """The size of the largest object that an upload with this budget can make."""
+    sizes = zip((0, *(last for last, _divisor in _STEPS)), _STEPS, strict=False)
+    return sum((last - before) * (budget // divisor) for before, (last, divisor) in sizes)
+
+
+def parts(chunks: Iterator[bytes], budget: int = UPLOAD_BUDGET_BYTES) -> Iterator[bytearray]:
     """Cut a stream of bytes into the parts of an upload; a stream without a byte gives one empty part."""
     number = 1
-    size = part_bytes(number)
+    size = part_bytes(number, budget)
     buffer = bytearray()
     for chunk in chunks:
         view = memoryview(chunk)
@@ -56,7 +71,7 @@ def parts(chunks: Iterator[bytes]) -> Iterator[bytearray]:
             yield buffer
             buffer = bytearray()
             number += 1
-            size = part_bytes(number)
+            size = part_bytes(number, budget)
         buffer += view
     if buffer or number == 1:
         yield buffer
@@ -80,17 +95,35 @@ class Upload:
     """One multipart upload: :meth:`send` the parts, then :meth:`complete`.
 
     Whoever holds it must call :meth:`abort` when anything fails before :meth:`complete` returned.
+
+    :param new: parameters of CreateMultipartUpload (lock, storage class, encryption).
+    :param content: parameters of each part (the client's key).
+    :param budget: bytes that the parts under way may hold, the one that the caller fills included.
     """
 
-    def __init__(self, client: S3Client, bucket: str, key: str) -> None:
+    def __init__(
+        self,
+        client: S3Client,
+        bucket: str,
+        key: str,
+        *,
+        throttle: Throttle,
+        budget: int = UPLOAD_BUDGET_BYTES,
+        new: Mapping[str, Any] | None = None,
+        content: Mapping[str, Any] | None = None,
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
-        self._id = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        self._throttle = throttle
+        self._budget = budget
+        self._content = dict(content or {})
+        self._id = client.create_multipart_upload(Bucket=bucket, Key=key, **(new or {}))["UploadId"]
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="upload")
         self._running: dict[Future[Part], int] = {}
         self._done: list[Part] = []
         self._sent = 0
+        self._given_up = threading.Event()
 
     def send(self, data: bytearray) -> None:
         """Start sending a part; waits while the parts under way would exceed the memory budget."""
@@ -101,16 +134,18 @@ class Upload:
 
     def complete(self) -> str:
         """Wait for all parts, then make the object exist; returns its ETag."""
-        self._collect(BUDGET_BYTES)
+        self._collect(self._budget)
         self._pool.shutdown()
         self._done.sort(key=lambda part: part.number)
-        answer = self._client.complete_multipart_upload(
-            Bucket=self._bucket,
-            Key=self._key,
-            UploadId=self._id,
-            MultipartUpload={
-                "Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in self._done]
-            },
+        answer = self._patiently(
+            lambda: self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=self._id,
+                MultipartUpload={
+                    "Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in self._done]
+                },
+            )
         )
         etag = answer.get("ETag", "").strip('"')
         digest = hashlib.md5(b"".join(part.md5 for part in self._done), usedforsecurity=False).hexdigest()
@@ -120,15 +155,16 @@ class Upload:
 
     def abort(self) -> None:
         """Remove what has been sent. Ends the running parts first: one that arrives later would stay."""
+        self._given_up.set()
         for future in self._running:
             future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._id)
+        s3_removal.abort(self._client, self._bucket, self._key, self._id)
 
     def _collect(self, wanted: int) -> None:
         # One part more is being filled by the caller while `wanted` and the running ones are sent.
         while self._running and (
-            len(self._running) >= THREADS or sum(self._running.values()) + 2 * wanted > BUDGET_BYTES
+            len(self._running) >= THREADS or sum(self._running.values()) + 2 * wanted > self._budget
         ):
             finished, _waiting = wait(self._running, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -137,19 +173,27 @@ class Upload:
 
     def _put(self, number: int, data: bytearray) -> Part:
         digest = hashlib.md5(data, usedforsecurity=False).digest()
+        return self._patiently(lambda: self._put_once(number, data, digest))
+
+    def _put_once(self, number: int, data: bytearray, digest: bytes) -> Part:
         answer = self._client.upload_part(
             Bucket=self._bucket,
             Key=self._key,
             UploadId=self._id,
             PartNumber=number,
-            Body=cast(bytes, data),  # botocore takes a bytearray as it is; its stubs do not say so
+            # botocore takes a bytearray or a stream as it is; its stubs do not say so
+            Body=cast(bytes, self._throttle.body(data, self._given_up.is_set)),
             ContentMD5=base64.b64encode(digest).decode(),
+            **self._content,
         )
         etag = answer["ETag"]
         plain = etag_is_md5(answer)
         if plain:
             compare_etag(etag.strip('"'), digest.hex(), self._key)
         return Part(number, etag, digest, plain)
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        return patiently(call, self._given_up.is_set, self._given_up.wait)
 
 
 def etag_is_md5(answer: Mapping[str, Any]) -> bool:
