@@ -101,7 +101,7 @@ class LocalStore:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See :meth:`.base.ObjectStore.list`."""
         self._require_root()
-        with self._translated(prefix):
+        with self._translated(prefix.rpartition("/")[0]):
             found = sorted(self._walk(prefix), key=lambda info: info.key)
         yield from found
 
@@ -158,13 +158,13 @@ class LocalStore:
             sync_directory(directory)
 
     def _uploads(self, prefix: str) -> Iterator[UploadInfo]:
-        for path in self._files(prefix):
-            if path.name.startswith(TEMPORARY_PREFIX):
-                name = path.name.removeprefix(TEMPORARY_PREFIX).rpartition(".")[0] or "unknown"
-                key = path.with_name(name).relative_to(self.root).as_posix()
-                if key.startswith(prefix):
-                    started = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
-                    yield UploadInfo(key=key, id=path.name, started=started)
+        for place, entry in self._files(prefix):
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                key = place + (entry.name.removeprefix(TEMPORARY_PREFIX).rpartition(".")[0] or "unknown")
+                status = _status(entry)
+                if key.startswith(prefix) and status:
+                    started = datetime.fromtimestamp(status.st_mtime, tz=UTC)
+                    yield UploadInfo(key=key, id=entry.name, started=started)
 
     def _write(self, fd: int, chunk: bytes) -> None:
         view = memoryview(chunk)
@@ -179,18 +179,27 @@ class LocalStore:
             return source.read(CHUNK_BYTES)
 
     def _walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        for path in self._files(prefix):
-            key = path.relative_to(self.root).as_posix()
-            if path.name.startswith(TEMPORARY_PREFIX) or not key.startswith(prefix):
+        for place, entry in self._files(prefix):
+            key = place + entry.name
+            if entry.name.startswith(TEMPORARY_PREFIX) or not key.startswith(prefix):
                 continue
-            status = path.stat()
-            modified = datetime.fromtimestamp(status.st_mtime, tz=UTC)
-            yield ObjectInfo(key=key, bytes=status.st_size, modified=modified)
+            status = _status(entry)
+            if status:
+                modified = datetime.fromtimestamp(status.st_mtime, tz=UTC)
+                yield ObjectInfo(key=key, bytes=status.st_size, modified=modified)
 
-    def _files(self, prefix: str) -> Iterator[Path]:
-        start = self.root / prefix.rpartition("/")[0]
-        for directory, _directories, names in os.walk(start):
-            yield from (Path(directory) / name for name in names)
+    def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Every file below the directory of ``prefix``, and the directory as keys begin with it."""
+        beginning, slash, _rest = prefix.rpartition("/")
+        waiting = [beginning + slash]
+        while waiting:
+            place = waiting.pop()
+            with contextlib.suppress(FileNotFoundError), os.scandir(self.root / place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{place}{entry.name}/")
+                    else:
+                        yield place, entry
 
     def _require_root(self) -> None:
         if not self.root.is_dir():
@@ -261,3 +270,11 @@ def _write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """What is known of a file, None when it is gone since it was listed."""
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return None

@@ -24,7 +24,10 @@ def open_store(spec: config.Store, *, upload_budget_bytes: int = UPLOAD_BUDGET_B
     """
     if spec.bandwidth_limit < 0:
         raise _invalid("bandwidth_limit is below 0")
-    return _OPENERS[spec.type](spec, upload_budget_bytes)
+    opener = _OPENERS.get(spec.type)
+    if opener is None:
+        raise _invalid(f"there are no stores of the type {spec.type!r}")
+    return opener(spec, upload_budget_bytes)
 
 
 def _local(spec: config.Store, _budget: int) -> ObjectStore:

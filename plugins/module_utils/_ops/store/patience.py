@@ -57,12 +57,14 @@ def patiently(
     call: Callable[[], _T],
     stopped: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], object] = time.sleep,
+    rounds: int = ROUNDS,
 ) -> _T:
     """The result of ``call``, tried again while its errors are transient, then the last error as it is.
 
     :param stopped: asked before each further try; True ends it with the error at hand.
+    :param rounds: how often it is tried in all.
     """
-    for delay in delays():
+    for delay in delays(rounds):
         try:
             return call()
         except Exception as error:

@@ -53,6 +53,7 @@ class S3Store:
         self._prefix = spec.prefix.strip("/") + "/" if spec.prefix.strip("/") else ""
         where = f"s3://{spec.bucket}/{self._prefix}".rstrip("/")
         self.description = f"{where} at {spec.endpoint or 'AWS ' + spec.region}"
+        self._region = spec.region
         self._only_if_free = True
         self._budget = budget_bytes
         self._options = options(spec)
@@ -95,12 +96,16 @@ class S3Store:
 
     def get_bytes(self, key: str, limit: int = DEFAULT_LIMIT_BYTES) -> bytes:
         """See :meth:`.base.ObjectStore.get_bytes`."""
-        with self._translated(key):
-            answer = self._client.get_object(
-                Bucket=self._bucket, Key=self._name(key), **self._options.content
-            )
+        name = self._name(key)
+
+        def get() -> bytes | None:
+            answer = self._client.get_object(Bucket=self._bucket, Key=name, **self._options.content)
             with contextlib.closing(answer["Body"]) as body:
-                data = body.read() if answer["ContentLength"] <= limit else None
+                return body.read() if answer["ContentLength"] <= limit else None
+
+        with self._translated(key):
+            # The client tries again by itself until an answer begins, not when it breaks off.
+            data = patiently(get, rounds=2)
         if data is None:
             raise OpsError(
                 "STORE_OBJECT_TOO_LARGE",
@@ -135,11 +140,18 @@ class S3Store:
         exceptions = _deps.load("botocore.exceptions")
         with self._translated(""):
             try:
-                self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+                answer: Any = self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1
+                )
             except exceptions.ClientError as error:
                 # A writer is known but may not list; wrong keys have codes of their own.
                 if error.response["Error"]["Code"] != "AccessDenied":
                     raise
+                answer = error.response
+        # The client follows AWS into the right region by itself, on a detour for each request.
+        actual = s3_errors.told_region(answer)
+        if actual and actual != self._region:
+            raise s3_errors.wrong_region(self.description, self._region, actual)
 
     def delete(self, key: str) -> None:
         """See :meth:`.base.ObjectStore.delete`."""
@@ -209,7 +221,10 @@ class S3Store:
             with self._translated(key):
                 upload.abort()
         except OpsError as second:
-            note = f"The parts of {key} sent so far may remain in {self.description}: {second.message}"
+            note = (
+                f"The parts of {key} sent so far may remain in {self.description} until a pruning or the "
+                f"bucket's lifecycle rule removes them: {second.message}"
+            )
             error.add_note(note)
             if isinstance(error, OpsError):
                 error.action = f"{error.action} {note}".strip()
@@ -239,7 +254,7 @@ class S3Store:
         try:
             yield
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
-            raise s3_errors.translated(error, self.description, key) from error
+            raise s3_errors.translated(error, self.description, key, self._region) from error
 
 
 class _Counted:

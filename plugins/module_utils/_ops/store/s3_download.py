@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .. import _deps
 from ..errors import OpsError
 from ..files import CHUNK_BYTES
 from .base import Advance
+from .patience import delays, transient
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -70,21 +70,21 @@ class _Download:
 
     def fetch(self, start: int) -> None:
         """Fetch the range that begins at ``start``, going on from where a broken connection left off."""
-        exceptions = _deps.load("botocore.exceptions")
         end = min(start + RANGE_BYTES, self.total)
-        for attempt in range(1, ATTEMPTS + 1):
+        for delay in (*delays(ATTEMPTS), None):
             try:
                 start = self._stream(start, end)
-            except exceptions.BotoCoreError:
-                if attempt == ATTEMPTS:
+            except Exception as error:
+                if delay is None or not transient(error):
                     raise
-            if start >= end or self.stopped.is_set():
-                return
-        raise OpsError(
-            "STORE_TRANSFER_DAMAGED",
-            f"{self.key} ended {end - start} bytes early, {ATTEMPTS} times.",
-            "Run again; if it happens again, suspect the network path to the store.",
-        )
+            if start >= end or delay is None or self.stopped.wait(delay):
+                break
+        if start < end and not self.stopped.is_set():
+            raise OpsError(
+                "STORE_TRANSFER_DAMAGED",
+                f"{self.key} ended {end - start} bytes early, {ATTEMPTS} times.",
+                "Run again; if it happens again, suspect the network path to the store.",
+            )
 
     def _stream(self, start: int, end: int) -> int:
         """Read on from ``start``; returns how far it came."""

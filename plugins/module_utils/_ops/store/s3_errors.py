@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from .. import _deps
 from ..errors import OpsError
@@ -17,30 +18,46 @@ _CREDENTIALS = {
     "InvalidAccessKeyId": "does not know the access key",
     "SignatureDoesNotMatch": "says that the secret key is wrong",
     "InvalidToken": "refuses the session token",
-    "ExpiredToken": "says that the session token has expired",
-    "TokenRefreshRequired": "says that the session token has expired",
 }
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _FULL = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "EntityTooLarge", "507"}
 _EXISTS = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+# AWS and MinIO name the bucket's region in the answer or its headers; radosgw does not look at the region.
+_REGION = {
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "IllegalLocationConstraintException",
+    "InvalidRegion",
+    "301",
+}
+_BUSY = {"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "RequestLimitExceeded", "503"}
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
 
 
-def translated(error: Exception, what: str, key: str = "") -> OpsError:
+def translated(error: Exception, what: str, key: str = "", region: str = "") -> OpsError:
     """The error of boto3 or botocore as an :class:`OpsError`.
 
     :param what: the store's description: bucket and endpoint.
     :param key: the object that was asked for, if it was one.
+    :param region: the one that the configuration says.
     """
     exceptions = _deps.load("botocore.exceptions")
     if isinstance(error, exceptions.ClientError):
-        return _answer(error, what, key)
+        return _answer(error, what, key, region)
     if isinstance(error, exceptions.SSLError):
         return OpsError(
             "STORE_TLS_FAILED",
             f"The certificate of the store {what} is not trusted: {error}",
             "Name the certificate authority with ca_file in the store's section.",
+        )
+    if isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError):
+        return OpsError(
+            "STORE_CREDENTIALS_INVALID",
+            f"The credentials for the store {what} cannot be renewed: {error}",
+            "Check the role of this machine and its metadata service, or name a credentials_file.",
         )
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return OpsError(
@@ -55,7 +72,7 @@ def translated(error: Exception, what: str, key: str = "") -> OpsError:
     )
 
 
-def _answer(error: ClientError, what: str, key: str) -> OpsError:
+def _answer(error: ClientError, what: str, key: str, region: str) -> OpsError:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     operation = error.operation_name
     whole = f"{key} in {what}" if key else what
@@ -65,11 +82,17 @@ def _answer(error: ClientError, what: str, key: str) -> OpsError:
             f"The store {what} {_CREDENTIALS[code]}.",
             "Put the right keys into the store's credentials_file.",
         )
+    if code in _EXPIRED:
+        return OpsError(
+            "STORE_CREDENTIALS_EXPIRED",
+            f"The store {what} says that the credentials have expired ({operation}).",
+            "Put valid ones into the store's credentials_file; they must outlive the longest backup.",
+        )
     if code in _DENIED:
         return OpsError(
             "STORE_ACCESS_DENIED",
             f"The store refuses {operation} on {whole} to this identity.",
-            "Check the identity's policy: a backup needs put, a drill needs get and list.",
+            "Check the identity's policy: a backup needs put, a drill get and list, a pruning delete.",
         )
     if code == "RequestTimeTooSkewed":
         return OpsError(
@@ -83,12 +106,42 @@ def _answer(error: ClientError, what: str, key: str) -> OpsError:
             f"The bucket of {what} does not exist.",
             "Create it (with Object Lock, see docs), or correct the store's bucket.",
         )
+    if code in _REGION:
+        return wrong_region(what, region, told_region(error.response))
     return _answer_on_object(code, operation, whole, error)
+
+
+def wrong_region(what: str, configured: str, actual: str) -> OpsError:
+    """The error of a bucket that lies in another region than the configuration says."""
+    where = f"in the region {actual}" if actual else "in another region, which the store does not name"
+    return OpsError(
+        "STORE_REGION_WRONG",
+        f"The bucket of {what} is {where}; the configuration says {configured}.",
+        f"Set the store's region to {actual or 'the one of the bucket'}, or name a bucket of this region.",
+    )
+
+
+def told_region(answer: Mapping[str, Any]) -> str:
+    """The bucket's region as an answer tells it, an error or not; empty when it does not."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return str(answer.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region", ""))
 
 
 def _answer_on_object(code: str, operation: str, whole: str, error: ClientError) -> OpsError:
     if code in _MISSING:
         return OpsError("STORE_OBJECT_MISSING", f"{whole} does not exist.", "List the store's content.")
+    if code == "NoSuchUpload":
+        return OpsError(
+            "STORE_UPLOAD_GONE",
+            f"The unfinished upload of {whole} is gone: it was aborted by another, or the answer was lost.",
+            "Run again; a lifecycle rule that aborts uploads must leave them more time than a backup takes.",
+        )
+    if code in _BUSY:
+        return OpsError(
+            "STORE_BUSY",
+            f"The store refuses {operation} on {whole} for too much load ({code}), for minutes.",
+            "Run again later; if it happens daily, move the schedule or set bandwidth_limit.",
+        )
     if code in _FULL:
         return OpsError(
             "STORE_FULL",
