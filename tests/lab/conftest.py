@@ -25,6 +25,10 @@ from kept_alive import Endpoint
 from load import Traffic, log_in, tills
 from shop import Shop
 
+from pharma_ops import config
+from pharma_ops.store.base import UPLOAD_BUDGET_BYTES, ObjectStore
+from pharma_ops.store.open import open_store
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -85,6 +89,38 @@ def s3_as(state_dir: Path, lab_secrets: dict[str, str], s3_endpoint: str) -> Cal
 def prefix() -> str:
     """A prefix of the test's own. What it holds under retention stays until the store lets it go."""
     return f"test/{uuid.uuid4().hex}/"
+
+
+@pytest.fixture
+def open_as(
+    tmp_path: Path, state_dir: Path, lab_secrets: dict[str, str], s3_endpoint: str, prefix: str
+) -> Callable[..., ObjectStore]:
+    """Gives the store as `writer`, `reader` or `pruner` see it; keywords replace keys of its section."""
+
+    def connect(
+        user: str,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        budget: int = UPLOAD_BUDGET_BYTES,
+        **changes: object,
+    ) -> ObjectStore:
+        credentials = tmp_path / f"{user}.toml"
+        secret = secret_key or lab_secrets[f"s3_{user}_secret_key"]
+        access = access_key or lab_secrets[f"s3_{user}_access_key"]
+        credentials.write_text(f'access_key = "{access}"\nsecret_key = "{secret}"\n')
+        section: dict[str, object] = {
+            "type": "s3",
+            "endpoint": s3_endpoint,
+            "bucket": "pharma-backups",
+            "prefix": prefix,
+            "addressing_style": "path",
+            "ca_file": state_dir / "pki" / "ca.crt",
+            "credentials_file": credentials,
+        }
+        spec = config.Store(**(section | changes))  # type: ignore[arg-type]
+        return open_store(spec, upload_budget_bytes=budget)
+
+    return connect
 
 
 @pytest.fixture(scope="session")

@@ -15,47 +15,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pharma_ops import config
 from pharma_ops.errors import OpsError
 from pharma_ops.store.base import ObjectStore
-from pharma_ops.store.open import open_store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "pharma-backups"
 MIB = 1 << 20
-Open = Callable[..., ObjectStore]
+Open = Callable[..., ObjectStore]  # the fixture `open_as`
 
 
 @pytest.fixture
 def prefix() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-def open_as(
-    tmp_path: Path, state_dir: Path, lab_secrets: dict[str, str], s3_endpoint: str, prefix: str
-) -> Open:
-    """Gives the store as `writer` or `reader` see it; keywords replace keys of its section."""
-
-    def connect(user: str, secret_key: str | None = None, **changes: object) -> ObjectStore:
-        credentials = tmp_path / f"{user}.toml"
-        secret = secret_key or lab_secrets[f"s3_{user}_secret_key"]
-        access = lab_secrets[f"s3_{user}_access_key"]
-        credentials.write_text(f'access_key = "{access}"\nsecret_key = "{secret}"\n')
-        section: dict[str, object] = {
-            "type": "s3",
-            "endpoint": s3_endpoint,
-            "bucket": BUCKET,
-            "prefix": prefix,
-            "addressing_style": "path",
-            "ca_file": state_dir / "pki" / "ca.crt",
-            "credentials_file": credentials,
-        }
-        return open_store(config.Store(**(section | changes)))  # type: ignore[arg-type]
-
-    return connect
 
 
 def blocks(count: int) -> Iterator[bytes]:

@@ -57,14 +57,14 @@ def patiently(
     call: Callable[[], _T],
     stopped: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], object] = time.sleep,
-    rounds: int = ROUNDS,
+    rounds: int | None = None,
 ) -> _T:
     """The result of ``call``, tried again while its errors are transient, then the last error as it is.
 
     :param stopped: asked before each further try; True ends it with the error at hand.
-    :param rounds: how often it is tried in all.
+    :param rounds: how often it is tried in all; None: :data:`ROUNDS` times.
     """
-    for delay in delays(rounds):
+    for delay in delays(rounds or ROUNDS):
         try:
             return call()
         except Exception as error:
