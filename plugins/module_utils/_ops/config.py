@@ -179,6 +179,7 @@ class Retention:
 
     Counts are of periods in ``timezone``. ``max_age_hours``: when the newest complete set is older, the
     last cycle failed and nothing is removed. ``grace_hours``: how long a set may stay unfinished.
+    ``evidence_keys_file``: public keys of those whose drills count; without it the host's own key's.
     """
 
     stores: tuple[str, ...] = ()
@@ -191,6 +192,7 @@ class Retention:
     newest: int = 3
     max_age_hours: int = 26
     grace_hours: int = 48
+    evidence_keys_file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the pharma.hardening project
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``pharma-ops backup create|list|verify``."""
+"""``pharma-ops backup create|list|verify``; ``prune`` is in :mod:`.prune`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..backup.place import place
 from ..backup.verify import verify_set
 from ..errors import ExitCode, OpsError
 from ..store.base import ObjectStore
-from . import show
+from . import prune, show
 
 if TYPE_CHECKING:
     from .main import Session
@@ -35,6 +35,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _add(commands, "create", "make a backup of the configured database now", create)
     listing = _add(commands, "list", "list the backup sets in a store", list_command)
     check = _add(commands, "verify", "read a backup back, check signature and digests", verify)
+    prune.register_in(commands)
     for parser in (listing, check):
         parser.add_argument("--database", help="name of the source database (default: the configured one)")
         parser.add_argument("--store", help="name of the store (default: the drill's, else the backup's)")
