@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import random
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -26,7 +27,7 @@ DEFAULT = Policy.of(config.Retention())
 
 def a_set(started_at: datetime, *, state: str = "complete", **more: object) -> Candidate:
     stamp = started_at.astimezone(UTC)
-    tail = f"{random.Random(str((started_at, state))).getrandbits(24):06x}"
+    tail = hashlib.sha256(f"{started_at}{state}".encode()).hexdigest()[:6]
     return Candidate(
         id=f"{stamp:%Y%m%dT%H%M%SZ}-{tail}", state=state, started_at=started_at, bytes=100, **more
     )  # type: ignore[arg-type]
