@@ -156,7 +156,8 @@ def survey(store: ObjectStore, database: str, policy: Policy, before: Before, no
 def prune(store: ObjectStore, found: Survey, log: Log) -> Outcome:
     """Remove what the survey's plan lets go; a set that the store locks does not keep the others.
 
-    Any other error ends the run: what refuses one removal refuses the next. A signal ends it where it is; the next run goes on.
+    Any other error ends the run: what refuses one removal refuses the next. A signal ends it where
+    it is, and the next run goes on.
     """
     outcome = Outcome(survey=found)
     if found.plan.block:
