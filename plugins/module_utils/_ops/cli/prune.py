@@ -110,7 +110,7 @@ def _summary(outcome: Outcome, *, dry_run: bool) -> str:
     uploads = len(survey.uploads) if dry_run else outcome.uploads_aborted
     done = "would be removed" if dry_run else "removed"
     freed_text = f", {show.size(freed)} {'would be freed' if dry_run else 'freed'}"
-    more = f"; {uploads} unfinished uploads {done}" if uploads else ""
+    more = f"; unfinished uploads {done}: {uploads}" if uploads else ""
     left = f"; {len(outcome.not_removed)} could not be removed" if outcome.not_removed else ""
     return f"{where}: {count} sets, {count - gone} kept, {gone} {done}{freed_text}{more}{left}."
 
@@ -132,7 +132,7 @@ def _pretty(rows: list[tuple[str, ...]]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in _COLUMNS:
         table.add_column(
             name, justify="right" if name in _RIGHT else "left", no_wrap=name != "reason", overflow="fold"

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import clock, config, locks, metrics
 from ..backup import prune, pruned
+from ..backup.catalogue import checked_database
 from ..backup.retention import Policy, Seen
 from ..errors import ExitCode, OpsError
 from ..evidence import ledger, proofs
@@ -113,7 +114,7 @@ def places(settings: config.Config, store: str | None, database: str | None) -> 
         )
     for name in stores:
         settings.store(name)
-    return [(name, of) for name in stores for of in databases]
+    return [(name, checked_database(of)) for name in stores for of in databases]
 
 
 def _section(settings: config.Config) -> config.Retention:
