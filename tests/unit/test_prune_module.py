@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,7 +45,7 @@ def prune(run_ansible: RunAnsible, root: Path, tmp_path: Path, here: Host) -> Mo
             cwd=tmp_path,
             ANSIBLE_COLLECTIONS_PATH=str(root / "collections"),
             ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
-            ANSIBLE_PYTHON_INTERPRETER="auto_silent",
+            ANSIBLE_PYTHON_INTERPRETER=sys.executable,
         )
         try:
             result = json.loads(done.stdout)["plays"][0]["tasks"][0]["hosts"]["localhost"]
@@ -112,4 +113,4 @@ def test_a_host_without_a_policy_is_told_so(here: Host, prune: Module) -> None:
     status, result = prune()
     assert status != 0
     assert result["code"] == "CONFIG_INVALID"
-    assert "pharma.hardening.retention" in result["action"]
+    assert "pharma.hardening.retention" in result["msg"]
