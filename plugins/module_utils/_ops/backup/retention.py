@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from .. import clock, config
 from ..errors import ExitCode, OpsError
+from ..store.base import NO_END
 from .catalogue import State
 
 Action = Literal["keep", "remove"]
@@ -239,10 +240,14 @@ def _by_itself(ordered: list[Candidate], policy: Policy, now: datetime) -> Itera
         if one.started_at > now:
             yield one, "its id lies in the future"
         if one.locked_until is not None and one.locked_until > now:
-            yield one, f"locked until {clock.to_text(one.locked_until)}"
+            yield one, _lock(one.locked_until)
         grace_ends = _last_sign(one) + policy.grace
         if one.state == "unfinished" and grace_ends > now:
             yield one, f"unfinished, may be under way until {clock.to_text(grace_ends)}"
+
+
+def _lock(until: datetime) -> str:
+    return "locked by a legal hold" if until == NO_END else f"locked until {clock.to_text(until)}"
 
 
 def _last_sign(one: Candidate) -> datetime:
