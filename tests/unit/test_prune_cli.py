@@ -143,3 +143,18 @@ def test_the_table_of_a_terminal_names_the_same_things(here: Host, monkeypatch: 
     assert all(backup_id in text for backup_id in made)
     assert "\x1b[31m" in text, "what goes is red"
     assert "beyond all rules" in text
+
+
+def test_the_check_of_the_configuration_reads_the_policy(
+    here: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "check", "--json", "--config", str(here.config)]) == 0
+    assert json.loads(capsys.readouterr().out)["jobs"] == ["retention"]
+    whole = here.config.read_text()
+    for wrong in ('timezone = "Brazil/Nowhere"', "grace_hours = 0"):
+        here.config.write_text(f"{whole}\n{wrong}\n")
+        assert main(["config", "check", "--config", str(here.config)]) == 2
+        assert "CONFIG_INVALID" in capsys.readouterr().err
+    here.config.write_text(whole.replace('stores = ["offsite-pruner"', 'stores = ["nowhere"'))
+    assert main(["config", "check", "--config", str(here.config)]) == 2
+    assert "no store is named 'nowhere'" in capsys.readouterr().err

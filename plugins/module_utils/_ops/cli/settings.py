@@ -25,11 +25,20 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _check(session: Session, _arguments: argparse.Namespace) -> ExitCode:
+    # Here, not above: every command loads this module.
+    from ..backup.retention import Policy
+    from ..estate.pruning import places
+
     config = session.config
     for section in (config.backup, config.drill):
         if section is not None:
             config.store(section.store)
-    jobs = [name for name, section in (("backup", config.backup), ("drill", config.drill)) if section]
+    if config.retention is not None:
+        # A time zone that is none is told now and not at night.
+        Policy.of(config.retention)
+        places(config, None, None)
+    sections = (("backup", config.backup), ("drill", config.drill), ("retention", config.retention))
+    jobs = [name for name, section in sections if section]
     result = {"environment": config.environment, "jobs": jobs, "stores": sorted(config.stores)}
     session.result(
         result,
