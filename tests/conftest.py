@@ -19,6 +19,8 @@ hypothesis.settings.load_profile("checkout")
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "plugins" / "module_utils" / "_ops"
+# Modules that unit and integration tests share.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def _register_engine() -> None:

@@ -16,7 +16,17 @@ from pharma_ops.restoring.runner import FAILED_CODES
 # Two words at least; not the environment of libpq (PGCONNECT_TIMEOUT).
 CODE = re.compile(r"^(?!PG)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
 # Constants in upper snake case that are no error codes.
-NOT_CODES = frozenset({"CREDENTIALS_DIRECTORY", "DATABASE_URL", "JWT_SECRET", "REFRESH_SECRET", "SUDO_USER"})
+NOT_CODES = frozenset(
+    {
+        "CREDENTIALS_DIRECTORY",
+        "DATABASE_URL",
+        "JWT_SECRET",
+        "MONITOR_INVOCATION_ID",
+        "MONITOR_UNIT",
+        "REFRESH_SECRET",
+        "SUDO_USER",
+    }
+)
 
 # Tables that speak of codes which others give.
 SPEAKING = frozenset({"texts_en.py", "texts_pt.py"})

@@ -27,6 +27,7 @@ MAX_STACK_FRAMES = 40
 _EVENT = re.compile(r"^[a-z][a-z0-9_]*$")
 # Foreign libraries put connection strings into their messages.
 _PASSWORD = re.compile(r"(?i)(://[^:/@\s]*:)[^@\s]+(?=@)|(\bpassword\s*=\s*)('[^']*'|\S+)")
+_IDENTITY = re.compile(r"(?i)AGE-SECRET-KEY-[0-9A-Z]+")
 
 
 @dataclass
@@ -50,8 +51,12 @@ class Log:
         self._write("warn", event, meta, None)
 
     def error(self, event: str, error: BaseException, **meta: Any) -> None:
-        """Write a line of level ``error`` with the error's code and its stack without locals."""
-        self._write("error", event, meta, error)
+        """Write a line of level ``error`` with the error's code and its stack without locals.
+
+        The next step of an :class:`OpsError` stands in ``meta.action``.
+        """
+        action = error.action if isinstance(error, OpsError) else ""
+        self._write("error", event, ({"action": scanned(action)} if action else {}) | meta, error)
 
     def to_file(self, path: Path) -> TextIO:
         """Add a file (append mode) to the streams; the caller closes it."""
@@ -82,13 +87,19 @@ class Log:
                 continue
 
 
+def scanned(text: str) -> str:
+    """The text without the passwords and private keys that foreign libraries put into their messages."""
+    text = _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", text)
+    return _IDENTITY.sub("AGE-SECRET-KEY-***", text)
+
+
 def _describe(error: BaseException) -> dict[str, Any]:
     """An error's code, type, message without passwords, and its innermost frames without locals."""
     frames = traceback.extract_tb(error.__traceback__)[-MAX_STACK_FRAMES:]
     return {
         "code": error.code if isinstance(error, OpsError) else "INTERNAL",
         "type": type(error).__name__,
-        "message": _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", str(error)[:2000]),
+        "message": scanned(str(error)[:2000]),
         "stack": [f"{frame.filename}:{frame.lineno} {frame.name}"[:200] for frame in frames],
     }
 

@@ -32,7 +32,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add the group ``backup``."""
     group = groups.add_parser("backup", help="make, list and verify backups")
     commands = group.add_subparsers(metavar="COMMAND", required=True)
-    _add(commands, "create", "make a backup of the configured database now", create)
+    _add(commands, "create", "make a backup of the configured database now", create).set_defaults(
+        job="backup"
+    )
     listing = _add(commands, "list", "list the backup sets in a store", list_command)
     check = _add(commands, "verify", "read a backup back, check signature and digests", verify)
     prune.register_in(commands)

@@ -58,7 +58,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--work-dir", type=Path, metavar="DIR", help="where the copy is restored (default: drill.work_dir)"
     )
     run_parser.add_argument("--jobs", type=int, metavar="N", help="parallel jobs (default: drill.jobs)")
-    run_parser.set_defaults(run=run)
+    run_parser.set_defaults(run=run, job="drill")
 
 
 def run(session: Session, arguments: argparse.Namespace) -> ExitCode:

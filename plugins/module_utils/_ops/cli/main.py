@@ -4,7 +4,8 @@
 """The command ``pharma-ops``: arguments, a session, one call into the engine, an exit code.
 
 Every module of this package that has a function ``register(groups)`` adds a group of commands.
-A command's parser sets ``run``, called with the session and the parsed arguments.
+A command's parser sets ``run``, called with the session and the parsed arguments, and may set ``job``: the
+dead man's switch of that name is told how it starts and ends.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .. import __version__, config
 from ..errors import ExitCode, OpsError
 from ..log import Log
 from ..progress import Progress
+from ..telling import ping
 from . import show
 
 
@@ -69,8 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = Session(parsed.config, as_json=parsed.json, terminal=sys.stderr.isatty())
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return int(parsed.run(session, parsed))
+        return int(_watched(session, parsed))
     except OpsError as error:
+        _log_error(session, error)
         show.error(error, as_json=parsed.json)
         return int(error.exit_code)
     except KeyboardInterrupt:
@@ -82,6 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         show.close(session)
         signal.signal(signal.SIGTERM, before)
+
+
+def _watched(session: Session, parsed: argparse.Namespace) -> ExitCode:
+    job = getattr(parsed, "job", "")
+    if not job or not (session.config_path.exists() and job in session.config.notify.pings):
+        return ExitCode(parsed.run(session, parsed))
+    return ping.watched(
+        session.config.notify, job, session.log, lambda: ExitCode(parsed.run(session, parsed))
+    )
+
+
+def _log_error(session: Session, error: OpsError) -> None:
+    """The error as a line for ``pharma-ops notify``, beside the sentence for people; none on a terminal."""
+    if not session.terminal and "config" in vars(session):
+        session.log.error("command_failed", error)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
