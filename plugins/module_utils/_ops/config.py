@@ -196,6 +196,15 @@ class Retention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is read back every day with the reader's identity; empty: the drill's store and database."""
+
+    stores: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    trusted_signers_file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mail:
     """Where failures are mailed to, by SMTP; ``security`` says how the connection is encrypted."""
 
@@ -253,6 +262,7 @@ class Config:
     secrets: dict[str, Secret] = field(default_factory=dict)
     fingerprint_key_file: Path = Path("/etc/pharma-ops/keys/fingerprint.key")
     retention: Retention | None = None
+    seen: Seen | None = None
     notify: Notify = Notify()
     metrics_dir: Path = Path("/var/lib/pharma-ops/metrics")
 

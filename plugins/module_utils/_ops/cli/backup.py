@@ -17,7 +17,7 @@ from ..backup.place import place
 from ..backup.verify import verify_set
 from ..errors import ExitCode, OpsError
 from ..store.base import ObjectStore
-from . import prune, show
+from . import prune, seen, show
 
 if TYPE_CHECKING:
     from .main import Session
@@ -41,6 +41,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     for parser in (listing, check):
         parser.add_argument("--database", help="name of the source database (default: the configured one)")
         parser.add_argument("--store", help="name of the store (default: the drill's, else the backup's)")
+    seen.add(commands)
     check.add_argument("backup_id", nargs="?", default=LATEST, help="id of the backup (default: latest)")
     check.add_argument(
         "--signers", type=Path, metavar="FILE", help="public keys to trust (default: the drill's)"

@@ -26,7 +26,7 @@ from ..log import Log
 from ..progress import Progress
 from ..restoring.runner import Report, Runner, Stage
 from ..sealing import signing
-from . import acquire, application, archive, preflight, proving, restoring, workspace
+from . import acquire, application, archive, measures, preflight, proving, restoring, workspace
 from .context import Drill
 from .teardown import teardown
 from .workspace import Workspace
@@ -162,6 +162,7 @@ def _run(drill: Drill, runner: Runner) -> DrillOutcome:
         log_path=drill.workspace.log,
         signing_key=_signing_key(drill),
     )
+    measures.publish(drill.config, record, drill.log)
     return DrillOutcome(record, directory)
 
 
