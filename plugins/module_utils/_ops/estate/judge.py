@@ -153,7 +153,7 @@ def _backup(known: Facts, one: facts.Backup) -> Item:
     sentence = f"backed up {ago(known.now, one.success_at)}, {size(one.bytes)}"
     action = one.action if one.failed else ""
     if one.failed:
-        sentence += f"; the last run failed: {one.failed}"
+        sentence += f"; the last run failed: {one.failed.rstrip('.')}"
     elif age == "critical":
         sentence += f"; expected every {span(known.limits.backup)}"
         action = "Look why it did not run: systemctl list-timers 'pharma-*'"
@@ -176,7 +176,7 @@ def _seen(known: Facts, one: facts.SeenSet) -> Item:
     run: State = "healthy"
     if one.failed:
         run = "critical" if one.verdict in ("damaged", "missing") else "warning"
-        sentence = f"{one.verdict}: {one.failed}; last {sentence}"
+        sentence = f"{one.verdict}: {one.failed.rstrip('.')}; last {sentence}"
     elif data == "critical":
         sentence += f"; expected at most {span(known.limits.backup)}"
         action = "Look at the backup on the database host."
