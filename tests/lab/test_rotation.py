@@ -24,7 +24,7 @@ from shop import Shop
 
 REQUESTS = 10_000
 # A till refreshes when its token has expired, so a refresh token that outlives three of them is never late.
-TOKENS = {"access_token_ttl": 20, "refresh_token_ttl": 60}
+TOKENS = {"access_token_ttl": 30, "refresh_token_ttl": 90}
 MARGIN_SECONDS = 5
 CREDENTIALS = {"jwt": "JWT_SECRET", "refresh": "REFRESH_SECRET", "database": "DATABASE_URL"}
 CREATE_PROBE = (

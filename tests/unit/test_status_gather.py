@@ -169,7 +169,7 @@ def test_a_run_that_came_to_no_store_is_told(host: Host) -> None:
     host.put("backups/pharma.json", record)
     item = host.items()[("backup", "pharma in offsite")]
     assert item.state == "warning"
-    assert item.sentence.endswith("the last run failed: db1 is away.")
+    assert item.sentence.endswith("the last run failed: db1 is away")
 
 
 @pytest.mark.parametrize(
