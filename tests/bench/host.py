@@ -22,17 +22,14 @@ AS_OF = "2026-01-31"
 CONFIG = """
 environment = "lab"
 
-[database]
-name = "{database}"
+[databases.{database}]
 host = "/var/run/postgresql"
 user = "postgres"
-
-[application]
 release_sql = "select name, version, digest from pharmacy.deployments order by id desc limit 1"
 migration_head_sql = "select max(version) from pharmacy.schema_migrations"
 
 [backup]
-store = "disk"
+stores = ["disk"]
 recipients_file = "{settings}/recipients.txt"
 signing_key_file = "{settings}/keys/backup-signing.pem"
 

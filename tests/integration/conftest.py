@@ -91,7 +91,6 @@ def make_config(tmp_path: Path, store_dir: Path, keys: Keys) -> MakeConfig:
         password_file = tmp_path / "password"
         password_file.write_text(BACKUP_PASSWORD + "\n")
         database = {
-            "name": dbname,
             "host": "127.0.0.1",
             "port": cluster.port,
             "user": BACKUP_ROLE,
@@ -104,8 +103,7 @@ def make_config(tmp_path: Path, store_dir: Path, keys: Keys) -> MakeConfig:
                 "environment": "lab",
                 "state_dir": str(tmp_path / "state"),
                 "lock_dir": str(tmp_path / "lock"),
-                "database": database | sections.get("database", {}),
-                "application": sections.get("application", {}),
+                "databases": {dbname: database | sections.get("database", {})},
                 "backup": backup | sections.get("backup", {}),
                 "stores": {"offsite": store | sections.get("store", {})},
             }

@@ -166,17 +166,17 @@ def test_a_second_backup_is_refused_and_names_the_first(
 
 def write_config(path: Path, settings: config.Config) -> Path:
     """The settings as the file that the command reads."""
-    assert settings.database and settings.backup
+    assert settings.backup
+    name, database = settings.database(None)
     store = settings.store("offsite")
     path.write_text(f"""
 environment = "lab"
 lock_dir = "{settings.lock_dir}"
-[database]
-name = "{settings.database.name}"
-host = "{settings.database.host}"
-port = {settings.database.port}
-user = "{settings.database.user}"
-password_file = "{settings.database.password_file}"
+[databases.{name}]
+host = "{database.host}"
+port = {database.port}
+user = "{database.user}"
+password_file = "{database.password_file}"
 [backup]
 recipients_file = "{settings.backup.recipients_file}"
 signing_key_file = "{settings.backup.signing_key_file}"

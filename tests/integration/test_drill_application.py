@@ -127,7 +127,7 @@ def settings(cluster: Cluster, make_config: MakeConfig, keys: Keys, base: Path, 
         start_timeout_seconds=10,
     )
     asked = {"release_sql": "SELECT name, version, digest FROM shop.releases"}
-    made = make_config(cluster, "shop", application=asked)
+    made = make_config(cluster, "shop", database=asked)
     made = dataclasses.replace(
         made,
         drill=config.Drill(

@@ -44,13 +44,13 @@ def test_a_host_without_a_database_makes_no_backup(
     path = tmp_path / "config.toml"
     path.write_text('environment = "lab"\n')
     assert main(["backup", "create", "--config", str(path)]) == 2
-    assert "[database]" in capsys.readouterr().err
+    assert "[databases.<name>]" in capsys.readouterr().err
 
 
 def test_listing_and_verifying_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.toml"
     path.write_text(
-        f'environment = "lab"\n[database]\nname = "shop"\n[stores.offsite]\ntype = "local"\npath = "{tmp_path}"\n'
+        f'environment = "lab"\n[databases.shop]\n[stores.offsite]\ntype = "local"\npath = "{tmp_path}"\n'
     )
     assert main(["backup", "list", "--json", "--config", str(path)]) == 0
     assert json.loads(capsys.readouterr().out) == {"backups": []}

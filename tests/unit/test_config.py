@@ -18,8 +18,7 @@ COMPLETE = """
 environment = "staging"
 state_dir = "/srv/ops"
 
-[database]
-name = "pharma"
+[databases.pharma]
 port = 5433
 sslmode = "verify-full"
 sslrootcert = "/etc/ssl/ca.crt"
@@ -58,10 +57,9 @@ def test_reads_every_kind_of_value(tmp_path: Path) -> None:
     path.write_text(COMPLETE, encoding="utf-8")
     loaded = config.load(path)
     assert loaded.state_dir == Path("/srv/ops")
-    assert loaded.database is not None
-    assert loaded.database.port == 5433
-    assert loaded.database.sslrootcert == Path("/etc/ssl/ca.crt")
-    assert loaded.database.user == "pharma_backup"
+    name, database = loaded.database(None)
+    assert (name, database.port, database.user) == ("pharma", 5433, "pharma_backup")
+    assert database.sslrootcert == Path("/etc/ssl/ca.crt")
     assert loaded.store("disk").path == Path("/srv/backups")
     assert loaded.drill is not None
     assert loaded.drill.application is not None
@@ -73,27 +71,27 @@ def test_reads_every_kind_of_value(tmp_path: Path) -> None:
     ("data", "named"),
     [
         ({"environment": "lab", "stat_dir": "/x"}, "unknown key stat_dir"),
-        ({"environment": "lab", "database": {"name": "p", "prot": 1}}, "unknown key database.prot"),
+        ({"environment": "lab", "databases": {"p": {"prot": 1}}}, "unknown key databases.p.prot"),
         (
             {"environment": "lab", "stores": {"offsite": {"type": "s3", "buket": "b"}}},
             "unknown key stores.offsite.buket",
         ),
         ({}, "environment is missing"),
-        ({"environment": "lab", "database": {}}, "database.name is missing"),
         ({"environment": "lab", "stores": {"offsite": {}}}, "stores.offsite.type is missing"),
         ({"environment": "production"}, "environment must be one of prod, staging, lab, not 'production'"),
         ({"environment": "lab", "stores": {"x": {"type": "ftp"}}}, "stores.x.type must be one of"),
         ({"environment": "lab", "state_dir": "relative/path"}, "state_dir must be an absolute path"),
         ({"environment": "lab", "state_dir": 7}, "state_dir must be an absolute path"),
         (
-            {"environment": "lab", "database": {"name": "p", "port": "5432"}},
-            "database.port must be of type int",
+            {"environment": "lab", "databases": {"p": {"port": "5432"}}},
+            "databases.p.port must be of type int",
         ),
         (
-            {"environment": "lab", "database": {"name": "p", "port": True}},
-            "database.port must be of type int",
+            {"environment": "lab", "databases": {"p": {"port": True}}},
+            "databases.p.port must be of type int",
         ),
-        ({"environment": "lab", "database": "pharma"}, "database must be of type table"),
+        ({"environment": "lab", "databases": "pharma"}, "databases must be of type table"),
+        ({"environment": "lab", "database": {"name": "p"}}, "unknown key database"),
         ({"environment": "lab", "stores": ["offsite"]}, "stores must be of type table"),
         (
             {"environment": "lab", "drill": {"application": {"start": "serve"}}},
@@ -135,6 +133,19 @@ def test_a_store_that_is_not_configured_is_named_with_those_that_are() -> None:
     parsed = config.parse({"environment": "lab", "stores": {"disk": {"type": "local", "path": "/b"}}})
     with pytest.raises(OpsError, match=r"'offsite' \(there are: disk\)"):
         parsed.store("offsite")
+
+
+def test_one_database_needs_no_name_and_several_do() -> None:
+    one = config.parse({"environment": "lab", "databases": {"shop": {"dbname": "pharma"}}})
+    assert one.database(None) == one.database("shop") == ("shop", config.Database(dbname="pharma"))
+    with pytest.raises(OpsError, match=r"no database 'x' is configured on this host \(there are: shop\)"):
+        one.database("x")
+    two = config.parse({"environment": "lab", "databases": {"shop": {}, "crm": {}}})
+    assert two.database("crm")[0] == "crm"
+    with pytest.raises(OpsError, match=r"--database \(there are: crm, shop\)"):
+        two.database(None)
+    with pytest.raises(OpsError, match="no database is configured"):
+        config.parse({"environment": "lab"}).database(None)
 
 
 def test_a_missing_file_is_told_from_a_wrong_one(tmp_path: Path) -> None:

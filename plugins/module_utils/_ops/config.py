@@ -24,37 +24,39 @@ DEFAULT_PATH = Path("/etc/pharma-ops/config.toml")
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """The source database as the backup connects to it."""
+    """A database that is backed up, as the backup connects to it; its key in ``[databases]`` names its sets.
 
-    name: str
+    ``dbname`` is its name on the server (empty: the key). ``url_file`` holds a DATABASE_URL and stands
+    in place of dbname, host, port, user and password_file; see :meth:`.postgres.connection.Target.from_config`.
+    How the database tells which release of the application it belongs to (empty: not asked):
+    ``release_sql`` returns one row (name, version, sha256 digest), ``migration_head_sql`` one value.
+    """
+
+    dbname: str = ""
     host: str = "/var/run/postgresql"
     port: int = 5432
     user: str = "pharma_backup"
     password_file: Path | None = None
     sslmode: str = "prefer"
     sslrootcert: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Application:
-    """How the database tells which release of the application it belongs to (empty: not asked).
-
-    ``release_sql`` returns one row (name, version, sha256 digest); ``migration_head_sql`` one value.
-    """
-
+    url_file: Path | None = None
     release_sql: str = ""
     migration_head_sql: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backup:
-    """How a backup is made."""
+    """How a backup is made, and the names of the stores that each one goes to.
 
-    store: str = "offsite"
+    ``stall_seconds``: a store that takes nothing in for so long is given up.
+    """
+
+    stores: tuple[str, ...] = ("offsite",)
     recipients_file: Path = Path("/etc/pharma-ops/recipients.txt")
     signing_key_file: Path = Path("/etc/pharma-ops/keys/backup-signing.pem")
     compression: str = "auto"
     fingerprint_sessions: int = 1
+    stall_seconds: int = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,8 +254,7 @@ class Config:
     environment: Literal["prod", "staging", "lab"]
     state_dir: Path = Path("/var/lib/pharma-ops")
     lock_dir: Path = Path("/run/lock/pharma-ops")
-    database: Database | None = None
-    application: Application = Application()
+    databases: dict[str, Database] = field(default_factory=dict)
     backup: Backup | None = None
     stores: dict[str, Store] = field(default_factory=dict)
     drill: Drill | None = None
@@ -275,6 +276,21 @@ class Config:
             known = ", ".join(sorted(self.stores)) or "none"
             raise _invalid(f"no store is named {name!r} (there are: {known})")
         return self.stores[name]
+
+    def database(self, name: str | None) -> tuple[str, Database]:
+        """The name of a database's sets and how it is reached; None: the only one that is configured.
+
+        :raises OpsError: ``CONFIG_INVALID``; lists the databases there are.
+        """
+        known = ", ".join(sorted(self.databases)) or "none"
+        if not self.databases:
+            raise _invalid("no database is configured on this host ([databases.<name>])")
+        if name is None and len(self.databases) != 1:
+            raise _invalid(f"name the database with --database (there are: {known})")
+        chosen = name if name is not None else next(iter(self.databases))
+        if chosen not in self.databases:
+            raise _invalid(f"no database {chosen!r} is configured on this host (there are: {known})")
+        return chosen, self.databases[chosen]
 
     def release(self, service: str | None) -> tuple[str, Release]:
         """The name of a service and how it is released; None: the only one that is configured.

@@ -76,6 +76,7 @@ class _Plan:
 
     id: str
     started_at: datetime
+    database: str
     target: Target
     store: ObjectStore
     recipients: tuple[Recipient, ...]
@@ -88,11 +89,13 @@ class _Plan:
 
     @property
     def prefix(self) -> str:
-        return f"{self.target.dbname}/{self.id}"
+        return f"{self.database}/{self.id}"
 
 
-def create_backup(settings: config.Config, log: Log, progress: Progress) -> BackupResult:
-    """Make a backup set of the configured database in the configured store.
+def create_backup(
+    settings: config.Config, log: Log, progress: Progress, database: str | None = None
+) -> BackupResult:
+    """Make a backup set of a database in the configured store.
 
     Nothing is written before the server, the programs, the recipients, the key and the store have
     been looked at. The manifest is written last: without it there is no backup.
@@ -100,53 +103,53 @@ def create_backup(settings: config.Config, log: Log, progress: Progress) -> Back
     :raises OpsError: any cause, with its object and the next step; ``LOCK_HELD`` while another runs.
     """
     _deps.require("psycopg", "cryptography")
-    database, backup = _sections(settings)
+    name, section, backup = _sections(settings, database)
     begun = time.monotonic()
     backup_id = new_id(clock.now())
-    with locks.held(settings.lock_dir, f"backup-{database.name}", backup_id):
-        plan = _prepare(settings, database, backup, backup_id)
-        log.info("backup_started", backupId=plan.id, database=database.name, store=plan.store.description)
+    with locks.held(settings.lock_dir, f"backup-{name}", backup_id):
+        plan = _prepare(settings, name, section, backup, backup_id)
+        log.info("backup_started", backupId=plan.id, database=name, store=plan.store.description)
         try:
-            manifest, warnings = _write(plan, settings.application, log, progress)
+            manifest, warnings = _write(plan, section, log, progress)
             digest = _publish(plan, manifest, progress)
         except OpsError as error:
-            log.error("backup_failed", error, backupId=plan.id, database=database.name)
+            log.error("backup_failed", error, backupId=plan.id, database=name)
             raise
         result = _result(plan, manifest, digest, warnings, time.monotonic() - begun)
         log.info("backup_finished", **result.as_dict())
         return result
 
 
-def preflight(settings: config.Config) -> None:
+def preflight(settings: config.Config, database: str | None = None) -> None:
     """Check all that a backup checks before it writes: configuration, keys, store, database, programs.
 
     :raises OpsError: see :func:`create_backup`.
     """
     _deps.require("psycopg", "cryptography")
-    database, backup = _sections(settings)
-    _prepare(settings, database, backup, new_id(clock.now()))
+    name, section, backup = _sections(settings, database)
+    _prepare(settings, name, section, backup, new_id(clock.now()))
 
 
-def _sections(settings: config.Config) -> tuple[config.Database, config.Backup]:
-    if settings.database is None or settings.backup is None:
-        missing = "database" if settings.database is None else "backup"
+def _sections(settings: config.Config, database: str | None) -> tuple[str, config.Database, config.Backup]:
+    if not settings.databases or settings.backup is None:
+        missing = "[databases.<name>]" if not settings.databases else "[backup]"
         raise OpsError(
             "CONFIG_INVALID",
-            f"The configuration has no section [{missing}], so this host makes no backups.",
+            f"The configuration has no section {missing}, so this host makes no backups.",
             "Run the role pharma.hardening.backup on the host that should make them.",
         )
-    return settings.database, settings.backup
+    return *settings.database(database), settings.backup
 
 
 def _prepare(
-    settings: config.Config, database: config.Database, backup: config.Backup, backup_id: str
+    settings: config.Config, name: str, database: config.Database, backup: config.Backup, backup_id: str
 ) -> _Plan:
-    checked_database(database.name)
+    checked_database(name)
     recipients = tuple(load_recipients(backup.recipients_file))
     key = _signing_key(backup.signing_key_file)
-    store = open_store(settings.store(backup.store))
+    store = open_store(settings.store(backup.stores[0]))
     store.check()
-    target = Target.from_config(database)
+    target = Target.from_config(name, database)
     with connect(target, autocommit=True) as connection:
         version = catalog.server(connection).version
         pg_dump = programs.find("pg_dump", version)
@@ -156,6 +159,7 @@ def _prepare(
     return _Plan(
         id=backup_id,
         started_at=clock.now(),
+        database=name,
         target=target,
         store=store,
         recipients=recipients,
@@ -182,7 +186,7 @@ def _signing_key(path: Path) -> bytes:
 
 
 def _write(
-    plan: _Plan, application: config.Application, log: Log, progress: Progress
+    plan: _Plan, application: config.Database, log: Log, progress: Progress
 ) -> tuple[Manifest, list[str]]:
     """Store the globals and the dump, read the content in the same snapshot meanwhile."""
     with exported(plan.target) as (connection, snapshot):
@@ -198,7 +202,8 @@ def _write(
     content = dataclasses.replace(content, sequences=sequences.between(before, after))
     manifest = Manifest(
         id=plan.id,
-        database=plan.target.dbname,
+        database=plan.database,
+        dbname=plan.target.dbname,
         started_at=plan.started_at,
         finished_at=clock.now(),
         snapshot_at=snapshot.taken_at,
@@ -285,15 +290,15 @@ def _put_globals(plan: _Plan) -> ObjectEntry:
 
 
 def _application(
-    connection: Connection, application: config.Application
+    connection: Connection, application: config.Database
 ) -> tuple[Release | None, str | None, list[str]]:
     """Ask the database which release it belongs to; not to know it does not cost the backup."""
     warnings: list[str] = []
     release: Release | None = None
-    row = _ask(connection, "application.release_sql", application.release_sql, 3, warnings)
+    row = _ask(connection, "release_sql", application.release_sql, 3, warnings)
     if row:
         release = Release(name=row[0], version=row[1], sha256=row[2])
-    head = _ask(connection, "application.migration_head_sql", application.migration_head_sql, 1, warnings)
+    head = _ask(connection, "migration_head_sql", application.migration_head_sql, 1, warnings)
     return release, head[0] if head else None, warnings
 
 

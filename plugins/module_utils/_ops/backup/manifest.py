@@ -51,6 +51,7 @@ class Manifest:
     """What a backup set says of itself.
 
     :ivar id: ``YYYYMMDDTHHMMSSZ-<6 hex>``.
+    :ivar dbname: the database's name on its server and so in the dump; empty: ``database``.
     :ivar newest_change_basis: ``commit_timestamp`` or ``snapshot`` (the server keeps no commit times).
     :ivar dump_program: what ``pg_dump --version`` printed; ``pg_restore`` must not be older.
     :ivar dump_program_major: its major version.
@@ -79,6 +80,12 @@ class Manifest:
     content: Content
     release: Release | None = None
     migration_head: str | None = None
+    dbname: str = ""
+
+    @property
+    def restored_name(self) -> str:
+        """The name of the database that a restore makes."""
+        return self.dbname or self.database
 
     def object(self, name: str) -> ObjectEntry:
         """The entry of an object.
@@ -128,6 +135,8 @@ class Manifest:
             ],
             "content": self.content.to_dict(),
         }
+        if self.restored_name != self.database:
+            data["dbname"] = self.dbname
         return (json.dumps(data, ensure_ascii=False, indent=1) + "\n").encode()
 
     @classmethod
@@ -195,6 +204,9 @@ class _Reader:
             raise ValueError(f"{name} has a value of the wrong type")
         return value
 
+    def has(self, key: str) -> bool:
+        return key in self._data
+
     def text(self, key: str) -> str:
         return str(self.take(key, str))
 
@@ -251,6 +263,7 @@ def _manifest(reader: _Reader) -> Manifest:
         content=_content(reader.take("content", dict)),
         release=_release(application.take("release", (dict, type(None)))),
         migration_head=application.take("migrationHead", (str, type(None))),
+        dbname=reader.text("dbname") if reader.has("dbname") else "",
     )
     for part in (reader, tool, server, application, dump, encryption):
         part.end()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from .. import config
-from ..errors import OpsError
 from ..store.base import ObjectStore
 from ..store.open import open_store
 
@@ -14,17 +13,17 @@ from ..store.open import open_store
 def place(
     settings: config.Config, store: str | None = None, database: str | None = None
 ) -> tuple[ObjectStore, str]:
-    """The store and the database's name: as given, else the drill's, else the backup's.
+    """The store and the database's name: as given, else the drill's, else the backup's first store.
 
     :raises OpsError: ``CONFIG_INVALID``; codes that begin with ``STORE_``.
     """
-    section = settings.drill or settings.backup
-    name = store or (section.store if section else "offsite")
     database = database or (settings.drill.database if settings.drill else "")
-    if not database and settings.database:
-        database = settings.database.name
     if not database:
-        raise OpsError(
-            "CONFIG_INVALID", "No database is configured on this host.", "Name one with --database."
-        )
-    return open_store(settings.store(name)), database
+        database, _section = settings.database(None)
+    return open_store(settings.store(store or _default_store(settings))), database
+
+
+def _default_store(settings: config.Config) -> str:
+    if settings.drill:
+        return settings.drill.store
+    return settings.backup.stores[0] if settings.backup and settings.backup.stores else "offsite"

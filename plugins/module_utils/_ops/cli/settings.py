@@ -30,14 +30,14 @@ def _check(session: Session, _arguments: argparse.Namespace) -> ExitCode:
     from ..estate.pruning import places
 
     config = session.config
-    for section in (config.backup, config.drill):
-        if section is not None:
-            config.store(section.store)
+    backup, drill = config.backup, config.drill
+    for name in (*(backup.stores if backup else ()), *((drill.store,) if drill else ())):
+        config.store(name)
     if config.retention is not None:
         # A time zone that is none is told now and not at night.
         Policy.of(config.retention)
         places(config, None, None)
-    sections = (("backup", config.backup), ("drill", config.drill), ("retention", config.retention))
+    sections = (("backup", backup), ("drill", drill), ("retention", config.retention))
     jobs = [name for name, section in sections if section]
     result = {"environment": config.environment, "jobs": jobs, "stores": sorted(config.stores)}
     session.result(

@@ -49,7 +49,7 @@ def app_start(drill: Drill, report: Report) -> None:
         raise OpsError(
             "RELEASE_UNKNOWN",
             "The manifest does not name the release that the backup belongs to.",
-            "Set application.release_sql on the backup host, or name one with --release.",
+            "Set release_sql of the database on the backup host, or name one with --release.",
         )
     if reason := isolation.unavailable():
         raise OpsError(

@@ -85,7 +85,7 @@ class Drill:
         """The database that is restored."""
         if self.archive is not None:
             return self.archive.dbname
-        return needed(self.backup).manifest.database
+        return needed(self.backup).manifest.restored_name
 
     @property
     def server_version(self) -> int:

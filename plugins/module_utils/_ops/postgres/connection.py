@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from .. import _deps, config
 from ..errors import OpsError
 from ..process import secret_file
+from . import url
 
 if TYPE_CHECKING:
     import psycopg
@@ -70,21 +71,52 @@ class Target:
     password: str | None = field(default=None, repr=False)
     sslmode: str = "prefer"
     sslrootcert: Path | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    """More parameters of libpq, each one of :data:`.url.ENVIRONMENT`."""
 
     @classmethod
-    def from_config(cls, section: config.Database) -> Target:
-        """The target of a configuration, its password read from its file.
+    def from_config(cls, name: str, section: config.Database) -> Target:
+        """The target of a configuration, its password or its DATABASE_URL read from its file.
 
-        :raises OpsError: ``SECRET_MISSING``; names the file.
+        :param name: the key of the section, the database's name when nothing else says it.
+        :raises OpsError: ``SECRET_MISSING``, ``SECRET_INVALID``: names the file; ``CONFIG_INVALID``.
         """
+        if section.url_file is not None:
+            return cls._from_url(name, section, section.url_file)
         return cls(
-            dbname=section.name,
+            dbname=section.dbname or name,
             host=section.host,
             port=section.port,
             user=section.user,
             password=_read_password(section.password_file),
             sslmode=section.sslmode,
             sslrootcert=section.sslrootcert,
+        )
+
+    @classmethod
+    def _from_url(cls, name: str, section: config.Database, path: Path) -> Target:
+        """Over a network without ``sslmode``, the server must prove who it is."""
+        default = config.Database()
+        for key in ("dbname", "host", "port", "user", "password_file"):
+            if getattr(section, key) != getattr(default, key):
+                raise OpsError(
+                    "CONFIG_INVALID",
+                    f"databases.{name} has both url_file and {key}.",
+                    "The URL says where the database is and who connects: leave the other keys out.",
+                )
+        address = url.read(path)
+        chosen = section.sslmode if section.sslmode != default.sslmode else ""
+        # Debian 12's libpq does not know sslrootcert=system.
+        authority = "" if address.sslrootcert == "system" else address.sslrootcert
+        return cls(
+            dbname=address.dbname,
+            host=address.host,
+            port=address.port,
+            user=address.user,
+            password=address.password,
+            sslmode=address.sslmode or chosen or "verify-full",
+            sslrootcert=section.sslrootcert or (Path(authority) if authority else url.SYSTEM_AUTHORITIES),
+            parameters=address.parameters,
         )
 
     @property
@@ -135,6 +167,7 @@ def connect(
             application_name="pharma-ops",
             autocommit=True,
             prepare_threshold=None,
+            **target.parameters,
         )
     except psycopg.Error as error:
         raise _connect_error(target, str(error).strip()) from error
@@ -189,7 +222,7 @@ def _connect_error(target: Target, words: str) -> OpsError:
         return OpsError(
             "DATABASE_MISSING",
             f"There is no {where}: {words}",
-            "Correct database.name in the configuration.",
+            "Correct dbname of the database in the configuration.",
         )
     if any(part in text for part in _UNREACHABLE):
         return OpsError(
@@ -276,6 +309,9 @@ def libpq_environment(target: Target) -> Iterator[tuple[dict[str, str], tuple[in
     }
     if target.sslrootcert:
         env["PGSSLROOTCERT"] = str(target.sslrootcert)
+    for name, given in target.parameters.items():
+        variable = url.ENVIRONMENT[name]
+        env[variable] = f"{env[variable]} {given}" if variable in env else given
     fds: tuple[int, ...] = ()
     with ExitStack() as stack:
         if target.password is not None:
