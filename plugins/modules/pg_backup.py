@@ -11,20 +11,25 @@ module: pg_backup
 short_description: Make an encrypted backup set of a PostgreSQL database
 version_added: 0.1.0
 description:
-  - Dumps the database that the host's configuration names from one exported snapshot, encrypts the dump for every
-    recipient while it is streamed to the store, and takes rows and content hash of every table in the same snapshot.
+  - Dumps a database of the host's configuration from one exported snapshot, encrypts the dump once for every recipient
+    while it is streamed to all stores, and takes rows and content hash of every table in the same snapshot.
   - The manifest is published last; a run that dies leaves no set that could be taken for whole.
+  - A store that fails is dropped while the others get the set; the module then fails with the result for each store.
   - Neither plain text nor a temporary copy is written to the disk of the host.
 author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+options:
+  database:
+    description: Name of the database in the configuration; by default the only one.
+    type: str
 attributes:
   check_mode:
     description: Can run in check mode and tell what would be done without doing it.
     support: full
     details:
-      - Checks the configuration, the recipients, the keys, the database and the store, and makes no set.
+      - Checks the configuration, the recipients, the keys, the database and the stores, and makes no set.
   diff_mode:
     description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: none
@@ -44,6 +49,11 @@ EXAMPLES = r"""
   become: true
   register: backup
 
+- name: Back up one of several databases
+  pharma.hardening.pg_backup:
+    database: crm
+  become: true
+
 - name: Show which set it made
   ansible.builtin.debug:
     msg: "{{ backup.backup_id }}: {{ backup.rows }} rows in {{ backup.seconds }} s"
@@ -60,11 +70,29 @@ database:
   returned: success
   type: str
   sample: pharma
-store:
-  description: Where the set is, as messages and evidence name it.
-  returned: success
+verdict:
+  description: V(complete) when every store has the set, V(partial) when some have it.
+  returned: when a set was made
   type: str
-  sample: s3://pharma-backups at https://s3:7443
+stores:
+  description: What came of the backup at each store, in the order of the configuration.
+  returned: when a set was made, and in check mode
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the store in the configuration.
+      type: str
+    description:
+      description: Where it is, as messages and evidence name it.
+      type: str
+      sample: s3://pharma-backups at https://s3:7443
+    verdict:
+      description: V(complete), or V(failed), which leaves an unfinished set or none.
+      type: str
+    error:
+      description: Code, message and action of what failed; null otherwise.
+      type: dict
 manifest_sha256:
   description: Digest of the manifest; evidence of a drill names the same one.
   returned: success
@@ -78,7 +106,7 @@ rows:
   returned: success
   type: int
 bytes:
-  description: Size of the encrypted objects of the set.
+  description: Size of the encrypted objects of the set, in each store.
   returned: success
   type: int
 seconds:
@@ -104,15 +132,28 @@ from ansible_collections.pharma.hardening.plugins.module_utils._ops.progress imp
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=ops_module.CONFIG_ARGUMENT, supports_check_mode=True)
+    arguments = ops_module.CONFIG_ARGUMENT | {"database": {"type": "str"}}
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
 
     def action() -> dict:
         config = ops_module.load_config(module)
+        database = module.params["database"]
         if module.check_mode:
-            create.preflight(config)
-            return {"changed": True}
+            stores = create.preflight(config, database)
+            for store in stores:
+                if store.error:
+                    module.warn(f"{store.name}: {store.error}")
+            return {"changed": True, "stores": [store.as_dict() for store in stores]}
         log = ops_module.quiet_log(config.environment, "backup")
-        return {"changed": True} | create.create_backup(config, log, Silent()).as_dict()
+        made = create.create_backup(config, log, Silent(), database)
+        result = {"changed": True} | made.as_dict()
+        for warning in result.pop("warnings"):
+            module.warn(warning)
+        if made.error:
+            module.fail_json(
+                msg=str(made.error), code=made.error.code, action=made.error.action, rc=1, **result
+            )
+        return result
 
     ops_module.run(module, action)
 

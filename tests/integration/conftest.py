@@ -84,7 +84,8 @@ def store_dir(tmp_path: Path) -> Path:
 def make_config(tmp_path: Path, store_dir: Path, keys: Keys) -> MakeConfig:
     """Makes a configuration: ``make_config(cluster, "shop", database={…}, backup={…}, store={…})``.
 
-    The database is reached over loopback as the backup's role, with its password in a file.
+    ``stores={"second": {…}}`` adds stores; a backup goes to all of them. The database is reached over
+    loopback as the backup's role, with its password in a file.
     """
 
     def make(cluster: Cluster, dbname: str, **sections: dict[str, Any]) -> config.Config:
@@ -98,14 +99,16 @@ def make_config(tmp_path: Path, store_dir: Path, keys: Keys) -> MakeConfig:
         }
         backup = {"recipients_file": str(keys.recipients), "signing_key_file": str(keys.signing_key)}
         store = {"type": "local", "path": str(store_dir)}
+        stores = {"offsite": store | sections.get("store", {})} | sections.get("stores", {})
         return config.parse(
             {
                 "environment": "lab",
                 "state_dir": str(tmp_path / "state"),
                 "lock_dir": str(tmp_path / "lock"),
                 "databases": {dbname: database | sections.get("database", {})},
-                "backup": backup | sections.get("backup", {}),
-                "stores": {"offsite": store | sections.get("store", {})},
+                "metrics_dir": str(tmp_path / "metrics"),
+                "backup": {"stores": list(stores)} | backup | sections.get("backup", {}),
+                "stores": stores,
             }
         )
 

@@ -46,11 +46,11 @@ def shop(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def failure(settings: config.Config, log: Log) -> OpsError:
+def failure(settings: config.Config, log: Log, exit_code: ExitCode = ExitCode.COULD_NOT_RUN) -> OpsError:
     """The error of a backup that must not come to be."""
     with pytest.raises(OpsError) as caught:
         create_backup(settings, log, Silent())
-    assert caught.value.exit_code == ExitCode.COULD_NOT_RUN
+    assert caught.value.exit_code == exit_code
     assert caught.value.action
     return caught.value
 
@@ -145,7 +145,7 @@ def test_an_unreadable_large_object_fails_the_backup(
     cluster: Cluster, make_config: MakeConfig, log: Log, store_dir: Path
 ) -> None:
     cluster.create("lob", "SELECT lo_from_bytea(4711, 'x')")
-    error = failure(make_config(cluster, "lob"), log)
+    error = failure(make_config(cluster, "lob"), log, ExitCode.FAILED)
     assert error.code == "DUMP_FAILED"
     assert "4711" in error.message or "large object" in error.message
     assert [
@@ -172,6 +172,8 @@ def write_config(path: Path, settings: config.Config) -> Path:
     path.write_text(f"""
 environment = "lab"
 lock_dir = "{settings.lock_dir}"
+state_dir = "{settings.state_dir}"
+metrics_dir = "{settings.metrics_dir}"
 [databases.{name}]
 host = "{database.host}"
 port = {database.port}
@@ -259,10 +261,10 @@ def test_a_full_disk_fails_the_backup_and_leaves_no_dump(
     shop: Cluster, make_config: MakeConfig, log: Log, small_disk: Path
 ) -> None:
     settings = make_config(shop, "shop", store={"path": str(small_disk)})
-    error = failure(settings, log)
+    error = failure(settings, log, ExitCode.FAILED)
     assert error.code == "STORE_FULL"
     assert str(small_disk) in error.message
-    assert sets(settings) == ["unfinished"]
+    assert "complete" not in sets(settings)
     assert not list(small_disk.glob("shop/*/dump.age*"))
     assert not list(small_disk.glob("shop/*/.*"))
 

@@ -1,7 +1,10 @@
 # Copyright: Contributors to the pharma.hardening project
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes a backup: one snapshot, dumped and fingerprinted at the same time, sealed, signed, stored."""
+"""Makes a backup: one snapshot, dumped and fingerprinted at the same time, sealed, signed, stored.
+
+One dump and one encryption, whatever the number of stores; each store has its own result.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,25 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, _deps, clock, config, locks
-from ..errors import OpsError
+from .. import __version__, _deps, clock, config, locks, metrics
+from ..errors import ExitCode, OpsError
 from ..log import Log
 from ..postgres import catalog, programs, sequences
-from ..postgres.connection import Target, connect, translated
+from ..postgres.connection import translated
 from ..postgres.content import Content, read_content
 from ..postgres.sequences import Position
 from ..postgres.snapshot import Snapshot, exported
 from ..progress import Progress
 from ..sealing import signing
-from ..sealing.recipients import Recipient, load_recipients
-from ..store.base import ObjectStore
-from ..store.open import open_store
-from . import stream
-from .catalogue import checked_database, new_id
+from ..store.base import Stored
+from . import plan as planning
+from . import state, stream
+from .fanout import Destination, Fanout
 from .manifest import DUMP_NAME, GLOBALS_NAME, MANIFEST_NAME, SIGNATURE_NAME, Manifest, ObjectEntry, Release
+from .plan import Place, Plan
+from .result import BackupResult, StoreResult
 from .stream import Tally
 
 if TYPE_CHECKING:
@@ -43,160 +44,181 @@ STEP_DUMP = "dump"
 STEP_PUBLISH = "publish"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackupResult:
-    """What was made; ``bytes`` is what lies in the store, ``seconds`` the wall time."""
-
-    backup_id: str
-    database: str
-    store: str
-    bytes: int
-    seconds: float
-    tables: int
-    rows: int
-    manifest_sha256: str
-    newest_change_at: datetime
-    compression: str
-    stale_views: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values for the command and the module."""
-        return vars(self) | {
-            "seconds": round(self.seconds, 3),
-            "newest_change_at": clock.to_text(self.newest_change_at),
-            "stale_views": list(self.stale_views),
-            "warnings": list(self.warnings),
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """Everything that was found out before anything is written."""
-
-    id: str
-    started_at: datetime
-    database: str
-    target: Target
-    store: ObjectStore
-    recipients: tuple[Recipient, ...]
-    signing_key: bytes
-    pg_dump: Path
-    pg_dumpall: Path
-    dump_major: int
-    compression: str
-    sessions: int
-
-    @property
-    def prefix(self) -> str:
-        return f"{self.database}/{self.id}"
-
-
 def create_backup(
     settings: config.Config, log: Log, progress: Progress, database: str | None = None
 ) -> BackupResult:
-    """Make a backup set of a database in the configured store.
+    """Make a backup set of a database in every store of the configuration.
 
-    Nothing is written before the server, the programs, the recipients, the key and the store have
-    been looked at. The manifest is written last: without it there is no backup.
+    Nothing is written before the server, the programs, the recipients, the key and the stores have
+    been looked at. The manifest is written last: without it there is no backup. A store that fails is
+    named in the result while the others get the set. The record of the database's backups and its
+    metrics are written whatever comes of the run.
 
-    :raises OpsError: any cause, with its object and the next step; ``LOCK_HELD`` while another runs.
+    :param database: its key in the configuration; None: the only one.
+    :raises OpsError: any cause, with its object and the next step; with exit code 1 when the backup had
+        begun. ``LOCK_HELD`` while another runs.
     """
     _deps.require("psycopg", "cryptography")
-    name, section, backup = _sections(settings, database)
-    begun = time.monotonic()
-    backup_id = new_id(clock.now())
-    with locks.held(settings.lock_dir, f"backup-{name}", backup_id):
-        plan = _prepare(settings, name, section, backup, backup_id)
-        log.info("backup_started", backupId=plan.id, database=name, store=plan.store.description)
+    place = planning.place_of(settings, database)
+    job = _Job(settings, place, log)
+    with locks.held(settings.lock_dir, f"backup-{place.database}", job.id):
         try:
-            manifest, warnings = _write(plan, section, log, progress)
-            digest = _publish(plan, manifest, progress)
-        except OpsError as error:
-            log.error("backup_failed", error, backupId=plan.id, database=name)
+            result = job.run(progress)
+        except BaseException as error:
+            job.remember_failure(error)
             raise
-        result = _result(plan, manifest, digest, warnings, time.monotonic() - begun)
-        log.info("backup_finished", **result.as_dict())
-        return result
+        return job.remember(result)
 
 
-def preflight(settings: config.Config, database: str | None = None) -> None:
-    """Check all that a backup checks before it writes: configuration, keys, store, database, programs.
+def preflight(settings: config.Config, database: str | None = None) -> tuple[StoreResult, ...]:
+    """Check all that a backup checks before it writes; returns how each store was found.
 
     :raises OpsError: see :func:`create_backup`.
     """
     _deps.require("psycopg", "cryptography")
-    name, section, backup = _sections(settings, database)
-    _prepare(settings, name, section, backup, new_id(clock.now()))
+    place = planning.place_of(settings, database)
+    fanout = Fanout(planning.destinations(settings, place.backup), place.backup.stall_seconds)
+    planning.prepare(place, planning.next_id(clock.now(), None)[0])
+    fanout.check()
+    return _store_results(fanout.destinations)
 
 
-def _sections(settings: config.Config, database: str | None) -> tuple[str, config.Database, config.Backup]:
-    if not settings.databases or settings.backup is None:
-        missing = "[databases.<name>]" if not settings.databases else "[backup]"
-        raise OpsError(
-            "CONFIG_INVALID",
-            f"The configuration has no section {missing}, so this host makes no backups.",
-            "Run the role pharma.hardening.backup on the host that should make them.",
+class _Job:
+    """One run for one database: its id, its stores, and what it leaves on this host."""
+
+    def __init__(self, settings: config.Config, place: Place, log: Log) -> None:
+        self._settings = settings
+        self._place = place
+        self._log = log
+        self._began = time.monotonic()
+        self._started_at = clock.now()
+        self._previous, unreadable = _previous(settings, place.database)
+        last = self._previous["lastRun"]["backupId"] if self._previous else None
+        self.id, clock_warning = planning.next_id(self._started_at, last)
+        self._warnings = [text for text in (unreadable, clock_warning) if text]
+        self._destinations = planning.destinations(settings, place.backup)
+
+    def run(self, progress: Progress) -> BackupResult:
+        """Make the set."""
+        place, log = self._place, self._log
+        for warning in self._warnings:
+            log.warn("backup_warning", backupId=self.id, database=place.database, reason=warning)
+        fanout = Fanout(self._destinations, place.backup.stall_seconds, self._stored, self._dropped)
+        for destination in self._destinations:
+            if destination.error is not None:
+                self._dropped(destination)
+        plan = planning.prepare(place, self.id)
+        fanout.check()
+        log.info("backup_started", backupId=self.id, database=place.database, stores=self._descriptions())
+        try:
+            manifest, warnings = _write(plan, fanout, log, progress)
+            digest = _publish(plan, manifest, fanout, progress)
+        except OpsError as error:
+            error.exit_code = ExitCode.FAILED
+            raise
+        return _result(plan, manifest, digest, fanout, [*self._warnings, *warnings], self._seconds())
+
+    def remember(self, result: BackupResult) -> BackupResult:
+        """Write record and metrics; that they could not be written is a warning of the backup."""
+        problems = self._write(state.run_of(result, self._started_at, clock.now()))
+        result = dataclasses.replace(result, warnings=(*result.warnings, *problems))
+        if result.error is not None:
+            self._log.error("backup_partial", result.error, **result.as_dict())
+        else:
+            self._log.info("backup_finished", **result.as_dict())
+        return result
+
+    def remember_failure(self, error: BaseException) -> None:
+        """Write record and metrics of a run that made no set."""
+        told = _told(error)
+        self._log.error("backup_failed", error, backupId=self.id, database=self._place.database)
+        stores = tuple(
+            StoreResult(name=item.name, description=item.description, error=item.error or told)
+            for item in self._destinations
         )
-    return *settings.database(database), settings.backup
+        self._write(
+            state.Run(
+                database=self._place.database,
+                backup_id=self.id,
+                started_at=self._started_at,
+                finished_at=clock.now(),
+                seconds=self._seconds(),
+                verdict="failed",
+                stores=stores,
+                error=told,
+            )
+        )
+
+    def _write(self, run: state.Run) -> list[str]:
+        """Record and metrics, each by itself: neither may change what came of the backup."""
+        settings = self._settings
+        record = state.updated(self._previous, run)
+        problems = []
+        try:
+            path = state.write(settings.state_dir, record)
+            self._log.info("record_written", path=str(path))
+        except OpsError as error:
+            problems.append(f"the record of this backup was not written: {error.message}")
+            self._log.error("record_not_written", error)
+        try:
+            path = metrics.publish(settings.metrics_dir, state.job_of(run.database), state.gauges(record))
+            self._log.info("metrics_written", path=str(path))
+        except (OpsError, OSError) as error:
+            problems.append(f"the metrics of this backup were not written: {error}")
+            self._log.error("metrics_not_written", error)
+        return problems
+
+    def _stored(self, destination: Destination, stored: Stored) -> None:
+        self._log.info("object_stored", store=destination.name, key=stored.key, bytes=stored.bytes)
+
+    def _dropped(self, destination: Destination) -> None:
+        if destination.error is not None:
+            self._log.error("store_failed", destination.error, store=destination.name, backupId=self.id)
+
+    def _descriptions(self) -> dict[str, str]:
+        return {item.name: item.description for item in self._destinations}
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
 
-def _prepare(
-    settings: config.Config, name: str, database: config.Database, backup: config.Backup, backup_id: str
-) -> _Plan:
-    checked_database(name)
-    recipients = tuple(load_recipients(backup.recipients_file))
-    key = _signing_key(backup.signing_key_file)
-    store = open_store(settings.store(backup.stores[0]))
-    store.check()
-    target = Target.from_config(name, database)
-    with connect(target, autocommit=True) as connection:
-        version = catalog.server(connection).version
-        pg_dump = programs.find("pg_dump", version)
-        with translated(target, "listing the tables"):
-            catalog.check_readable(target, catalog.relations(connection))
-    major = programs.major_of_program(pg_dump)
-    return _Plan(
-        id=backup_id,
-        started_at=clock.now(),
-        database=name,
-        target=target,
-        store=store,
-        recipients=recipients,
-        signing_key=key,
-        pg_dump=pg_dump,
-        pg_dumpall=programs.find("pg_dumpall", version),
-        dump_major=major,
-        compression=stream.compression(backup.compression, major),
-        sessions=backup.fingerprint_sessions,
+def _previous(settings: config.Config, database: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The record so far; one that cannot be read is a warning, for a backup is worth more."""
+    try:
+        return state.read(settings.state_dir, database), None
+    except OpsError as error:
+        return None, error.message
+
+
+def _told(error: BaseException) -> OpsError:
+    """An error as the record holds it."""
+    if isinstance(error, OpsError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return OpsError(
+            "INTERRUPTED",
+            "The run was interrupted.",
+            "Find out who stopped it: a person, a shutdown, or the deadline of its job.",
+        )
+    return OpsError("INTERNAL", f"{type(error).__name__}: {error}", "Report it as a defect, with the log.")
+
+
+def _store_results(destinations: tuple[Destination, ...]) -> tuple[StoreResult, ...]:
+    return tuple(
+        StoreResult(name=item.name, description=item.description, error=item.error) for item in destinations
     )
 
 
-def _signing_key(path: Path) -> bytes:
-    try:
-        key = path.read_bytes()
-    except OSError as error:
-        raise OpsError(
-            "SIGNING_KEY_MISSING",
-            f"The signing key {path} cannot be read: {error.strerror}.",
-            "Deploy it (the role pharma.hardening.backup does) or correct backup.signing_key_file.",
-        ) from error
-    signing.public_of(key)
-    return key
-
-
-def _write(
-    plan: _Plan, application: config.Database, log: Log, progress: Progress
-) -> tuple[Manifest, list[str]]:
+def _write(plan: Plan, fanout: Fanout, log: Log, progress: Progress) -> tuple[Manifest, list[str]]:
     """Store the globals and the dump, read the content in the same snapshot meanwhile."""
     with exported(plan.target) as (connection, snapshot):
         server = catalog.server(connection)
         before = sequences.read(connection)
-        release, head, warnings = _application(connection, application)
+        release, head, warnings = _application(connection, plan.section)
         for warning in warnings:
             log.warn("application_unknown", reason=warning)
-        with _beside_the_dump(plan, snapshot, progress) as (globals_later, content_later):
-            dump, after = _put_dump(plan, connection, snapshot, progress, content_later)
+        with _beside_the_dump(plan, fanout, snapshot, progress) as (globals_later, content_later):
+            dump, after = _put_dump(plan, fanout, connection, snapshot, progress, content_later)
             entries = [globals_later.result()]
             content = content_later.result()
     content = dataclasses.replace(content, sequences=sequences.between(before, after))
@@ -229,7 +251,7 @@ def _write(
 
 @contextmanager
 def _beside_the_dump(
-    plan: _Plan, snapshot: Snapshot, progress: Progress
+    plan: Plan, fanout: Fanout, snapshot: Snapshot, progress: Progress
 ) -> Iterator[tuple[Future[ObjectEntry], Future[Content]]]:
     """Store the globals and read the content while the block runs; when it fails, cancel the reading.
 
@@ -239,7 +261,7 @@ def _beside_the_dump(
     abandoned = threading.Event()
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="beside-dump") as pool:
         try:
-            globals_later = pool.submit(_put_globals, plan)
+            globals_later = pool.submit(_put_globals, plan, fanout)
             content_later = pool.submit(
                 read_content,
                 plan.target,
@@ -255,7 +277,8 @@ def _beside_the_dump(
 
 
 def _put_dump(
-    plan: _Plan,
+    plan: Plan,
+    fanout: Fanout,
     connection: Connection,
     snapshot: Snapshot,
     progress: Progress,
@@ -273,7 +296,7 @@ def _put_dump(
 
     command = stream.dump_command(plan.pg_dump, snapshot.id, plan.compression, plan.dump_major)
     chunks = stream.output_of(command, plan.target, tally, advance)
-    entry = stream.put_sealed(plan.store, f"{plan.prefix}/{DUMP_NAME}", plan.recipients, chunks, tally)
+    entry = stream.put_sealed(fanout, f"{plan.prefix}/{DUMP_NAME}", plan.recipients, chunks, tally)
     with translated(plan.target, "reading the sequences"):
         after = sequences.read(connection)
     progress.finished(
@@ -282,11 +305,11 @@ def _put_dump(
     return entry, after
 
 
-def _put_globals(plan: _Plan) -> ObjectEntry:
+def _put_globals(plan: Plan, fanout: Fanout) -> ObjectEntry:
     tally = Tally()
     command = stream.globals_command(plan.pg_dumpall, plan.target)
     chunks = stream.output_of(command, plan.target, tally, lambda _: None)
-    return stream.put_sealed(plan.store, f"{plan.prefix}/{GLOBALS_NAME}", plan.recipients, chunks, tally)
+    return stream.put_sealed(fanout, f"{plan.prefix}/{GLOBALS_NAME}", plan.recipients, chunks, tally)
 
 
 def _application(
@@ -320,25 +343,25 @@ def _ask(
     return tuple(str(item) for item in rows[0])
 
 
-def _publish(plan: _Plan, manifest: Manifest, progress: Progress) -> str:
+def _publish(plan: Plan, manifest: Manifest, fanout: Fanout, progress: Progress) -> str:
     """Store the signature, then the manifest that makes the set exist; returns its sha256."""
     progress.started(STEP_PUBLISH)
     begun = time.monotonic()
     data = manifest.to_json()
-    plan.store.put_bytes(f"{plan.prefix}/{SIGNATURE_NAME}", signing.sign(plan.signing_key, data))
-    plan.store.put_bytes(f"{plan.prefix}/{MANIFEST_NAME}", data)
+    fanout.put_bytes(f"{plan.prefix}/{SIGNATURE_NAME}", signing.sign(plan.signing_key, data))
+    fanout.put_bytes(f"{plan.prefix}/{MANIFEST_NAME}", data)
     progress.finished(STEP_PUBLISH, "passed", time.monotonic() - begun, f"{plan.prefix} exists")
     return hashlib.sha256(data).hexdigest()
 
 
 def _result(
-    plan: _Plan, manifest: Manifest, digest: str, warnings: list[str], seconds: float
+    plan: Plan, manifest: Manifest, digest: str, fanout: Fanout, warnings: list[str], seconds: float
 ) -> BackupResult:
     tables = manifest.content.tables
     return BackupResult(
         backup_id=plan.id,
         database=manifest.database,
-        store=plan.store.description,
+        stores=_store_results(fanout.destinations),
         bytes=sum(entry.bytes for entry in manifest.objects),
         seconds=seconds,
         tables=sum(table.kind == "table" for table in tables.values()),

@@ -18,7 +18,7 @@ from ..postgres.connection import LOCK_TIMEOUT_SECONDS, Target, libpq_environmen
 from ..process import Child
 from ..sealing.age import encrypt_stream
 from ..sealing.recipients import Recipient
-from ..store.base import ObjectStore
+from .fanout import Fanout
 from .manifest import ObjectEntry
 
 _COMPRESSION = re.compile(r"none|(gzip|lz4|zstd)(:[0-9]+)?")
@@ -121,17 +121,17 @@ def output_of(
 
 
 def put_sealed(
-    store: ObjectStore,
+    fanout: Fanout,
     key: str,
     recipients: Sequence[Recipient],
     chunks: Iterator[bytes],
     tally: Tally,
 ) -> ObjectEntry:
-    """Encrypt a stream into the store, without a copy on this host.
+    """Encrypt a stream once into all stores, without a copy on this host.
 
-    Nothing stands under ``key`` when the stream, the encryption or the store fails.
+    Nothing stands under ``key`` when the stream or the encryption fails, nor in a store that fails.
     """
-    stored = store.put_stream(key, encrypt_stream(recipients, chunks))
+    stored = fanout.put_stream(key, encrypt_stream(recipients, chunks))
     return ObjectEntry(
         name=key.rpartition("/")[2],
         bytes=stored.bytes,

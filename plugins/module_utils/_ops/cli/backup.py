@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..backup.catalogue import SetInfo, list_sets, newest_complete
 from ..backup.create import create_backup
 from ..backup.place import place
+from ..backup.result import StoreResult
 from ..backup.verify import verify_set
 from ..errors import ExitCode, OpsError
 from ..store.base import ObjectStore
@@ -32,15 +33,17 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     """Add the group ``backup``."""
     group = groups.add_parser("backup", help="make, list and verify backups")
     commands = group.add_subparsers(metavar="COMMAND", required=True)
-    _add(commands, "create", "make a backup of the configured database now", create).set_defaults(
-        job="backup"
-    )
+    making = _add(commands, "create", "make a backup of a database now, in every store", create)
+    making.set_defaults(job="backup")
+    making.add_argument("--database", help="name of the database (default: the only one of this host)")
     listing = _add(commands, "list", "list the backup sets in a store", list_command)
     check = _add(commands, "verify", "read a backup back, check signature and digests", verify)
     prune.register_in(commands)
     for parser in (listing, check):
         parser.add_argument("--database", help="name of the source database (default: the configured one)")
-        parser.add_argument("--store", help="name of the store (default: the drill's, else the backup's)")
+        parser.add_argument(
+            "--store", help="name of the store (default: the drill's, else the backup's first)"
+        )
     seen.add(commands)
     check.add_argument("backup_id", nargs="?", default=LATEST, help="id of the backup (default: latest)")
     check.add_argument(
@@ -61,11 +64,17 @@ def _add(
     return parser
 
 
-def create(session: Session, _arguments: argparse.Namespace) -> ExitCode:
-    """Make a backup."""
-    result = create_backup(session.config, session.log, session.progress)
+def create(session: Session, arguments: argparse.Namespace) -> ExitCode:
+    """Make a backup; 1 when a store has no set of it."""
+    result = create_backup(session.config, session.log, session.progress, arguments.database)
+    there = len(result.stores) - len(result.missing)
+    width = max(len(store.name) for store in result.stores)
     lines = [
-        f"Backup {result.backup_id} of {result.database} is complete in {result.store}.",
+        (
+            f"Backup {result.backup_id} of {result.database} is {result.verdict}: "
+            f"whole in {there} of {len(result.stores)} stores."
+        ),
+        *(f"  {_mark(store)} {store.name:<{width}}  {_told(store)}" for store in result.stores),
         (
             f"{result.tables} tables, {result.rows} rows, {show.size(result.bytes)} encrypted "
             f"({result.compression}), {result.seconds:.1f} s; manifest sha256 {result.manifest_sha256}."
@@ -74,7 +83,17 @@ def create(session: Session, _arguments: argparse.Namespace) -> ExitCode:
     lines += [f"The materialized view {name} was stale." for name in result.stale_views]
     lines += [f"Warning: {warning}." for warning in result.warnings]
     session.result(result.as_dict(), "\n".join(lines))
-    return ExitCode.PROVEN
+    return result.exit_code
+
+
+def _mark(store: StoreResult) -> str:
+    return show.MARKS["failed" if store.error else "passed"]
+
+
+def _told(store: StoreResult) -> str:
+    if store.error is None:
+        return store.description
+    return f"{store.error.code}: {store.error}"
 
 
 def list_command(session: Session, arguments: argparse.Namespace) -> ExitCode:

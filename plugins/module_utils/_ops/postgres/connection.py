@@ -106,16 +106,15 @@ class Target:
                 )
         address = url.read(path)
         chosen = section.sslmode if section.sslmode != default.sslmode else ""
-        # Debian 12's libpq does not know sslrootcert=system.
-        authority = "" if address.sslrootcert == "system" else address.sslrootcert
+        sslmode = address.sslmode or chosen or "verify-full"
         return cls(
             dbname=address.dbname,
             host=address.host,
             port=address.port,
             user=address.user,
             password=address.password,
-            sslmode=address.sslmode or chosen or "verify-full",
-            sslrootcert=section.sslrootcert or (Path(authority) if authority else url.SYSTEM_AUTHORITIES),
+            sslmode=sslmode,
+            sslrootcert=section.sslrootcert or url.authority(address, sslmode),
             parameters=address.parameters,
         )
 

@@ -83,7 +83,7 @@ def _address(path: Path, words: dict[str, str]) -> Address:
         raise _invalid(path, f"its parameter {unknown[0]} is not one that a backup can pass on")
     port = words.get("port", "5432")
     if "," in words["host"] or not port.isdigit():
-        raise _invalid(path, "it names several hosts; a backup reads one")
+        raise _invalid(path, "it names several hosts, where a backup reads one, or its port is no number")
     return Address(
         dbname=words["dbname"],
         host=words["host"],
@@ -94,6 +94,17 @@ def _address(path: Path, words: dict[str, str]) -> Address:
         sslrootcert=words.get("sslrootcert", ""),
         parameters={name: words[name] for name in ENVIRONMENT if name in words},
     )
+
+
+def authority(address: Address, sslmode: str) -> Path | None:
+    """The file of authorities that the server's certificate is held to, None where libpq looks at none.
+
+    ``sslmode=require`` with a file would be ``verify-ca``, which a provider's own authority fails.
+    """
+    if address.sslrootcert and address.sslrootcert != "system":
+        return Path(address.sslrootcert)
+    # The libpq of Debian 12 does not know sslrootcert=system.
+    return SYSTEM_AUTHORITIES if sslmode.startswith("verify-") or address.sslrootcert else None
 
 
 def _invalid(path: Path, reason: str) -> OpsError:
