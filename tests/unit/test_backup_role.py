@@ -158,7 +158,7 @@ DISK = {"name": "disk", "type": "local", "path": "/b"}
         ({"backup_stores": [{"name": "o", "type": "azure", "bucket": "b"}]}, "lacks something"),
         ({"backup_stores": [{"name": "o", "type": "local", "path": "b"}]}, "lacks something"),
         ({"backup_scheduler": "cron", "backup_cron_schedule": "daily at 3"}, "cron cannot read the schedule"),
-        ({"backup_scheduler": "cron", "backup_databases": [DATABASE | {"schedule": "* * * * * *"}]}, "cron cannot read"),
+        ({"backup_scheduler": "cron", "backup_databases": [{"name": "p", "schedule": "* * * * * *"}]}, "cron cannot"),
         ({"backup_max_duration": "6 hours"}, "must be given"),
     ],
 )  # fmt: skip
