@@ -102,8 +102,7 @@ def places(settings: config.Config, store: str | None, database: str | None) -> 
     databases = section.databases
     if not databases and settings.drill and settings.drill.database:
         databases = (settings.drill.database,)
-    if not databases and settings.database:
-        databases = (settings.database.name,)
+    databases = databases or tuple(settings.databases)
     stores = (store,) if store else section.stores
     databases = (database,) if database else databases
     if not stores or not databases:
