@@ -35,6 +35,8 @@ def test_migrate_twice_changes_nothing_the_second_time(empty: Cli) -> None:
     assert first["changed"]
     assert first["applied"] == [1, 2]
     assert not empty.json("migrate")["changed"]
+    assert empty.json("record-release")["changed"]
+    assert not empty.json("record-release")["changed"]
     with database(empty, "pharma_backup") as backup:
         assert backup.execute(ASK_BACKUP).fetchone() == ("pharma-backend", "0.1.0", "0" * 64)
         assert backup.execute("select max(version) from pharmacy.schema_migrations").fetchone() == (2,)
@@ -71,7 +73,7 @@ def test_a_failing_migration_leaves_nothing_and_the_next_run_goes_on(empty: Cli)
         )
     repaired = migrate.Migration(2, "bad", "create table pharmacy.b (x int)")
     done = migrate.run(url, RELEASE, [good, repaired])
-    assert (done["applied"], done["head"], done["deploymentRecorded"]) == ([2], 2, True)
+    assert (done["applied"], done["head"], done["changed"]) == ([2], 2, True)
     older = migrate.run(url, RELEASE, [good])
     assert (older["changed"], older["newer"]) == (False, [2])
 
@@ -79,8 +81,12 @@ def test_a_failing_migration_leaves_nothing_and_the_next_run_goes_on(empty: Cli)
 def test_each_change_of_release_is_recorded(empty: Cli) -> None:
     url = (empty.credentials / "MIGRATION_DATABASE_URL").read_text().strip()
     other = release.Release("pharma-backend", "1.2.4", "cd" * 32, "3.13", development=False)
-    for each in (RELEASE, RELEASE, other, RELEASE):
-        migrate.run(url, each)
+    migrate.run(url, RELEASE)
+    with database(empty) as connection:
+        rows = connection.execute("select version from pharmacy.deployments").fetchall()
+    assert rows == [], "a release that only migrated does not serve"
+    changed = [migrate.record_release(url, each)["changed"] for each in (RELEASE, RELEASE, other, RELEASE)]
+    assert changed == [True, False, True, True]
     with database(empty) as connection:
         rows = connection.execute("select version from pharmacy.deployments order by id").fetchall()
     assert rows == [("1.2.3",), ("1.2.4",), ("1.2.3",)]

@@ -109,6 +109,11 @@ MIGRATE = """\
 Type=oneshot
 ExecStart={python} {root}/releases/%i/migrate.py
 """
+RECORD = """\
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'test ! -e {root}/no-record && echo %i >> {root}/recorded'
+"""
 MIGRATION = """\
 import json, sys, time
 from pathlib import Path
@@ -150,6 +155,7 @@ class Host:
             ("@.service", SERVICE),
             ("@.socket", SOCKET),
             ("-migrate@.service", MIGRATE),
+            ("-record@.service", RECORD),
         ):
             (UNITS / f"{name}{suffix}").write_text(text.format_map(values))
         self.settings: dict[str, Any] = {
@@ -158,6 +164,7 @@ class Host:
             "unit": f"{name}@{{colour}}.service",
             "socket_unit": f"{name}@{{colour}}.socket",
             "migrate_unit": f"{name}-migrate@{{version}}.service",
+            "record_unit": f"{name}-record@{{version}}.service",
             "health_timeout_seconds": 15,
             "smoke_journey_file": str(self.root / "smoke.yaml"),
             "access_log": str(self.log),
@@ -203,6 +210,11 @@ class Host:
     def records(self) -> list[dict[str, Any]]:
         path = self.state / "deployments" / f"{self.name}.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def recorded(self) -> list[str]:
+        """The versions that were recorded as serving, in order."""
+        path = self.root / "recorded"
+        return path.read_text().split() if path.exists() else []
 
     def status(self) -> dict[str, Any]:
         return self.run("status")[1]

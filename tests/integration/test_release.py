@@ -73,6 +73,18 @@ def test_releases_come_and_go_without_a_failed_request(host: Host, schema: Draft
     for record in records:
         schema.validate(record)
     assert host.status()["healthy"]
+    assert host.recorded() == ["1.0.0", "2.0.0", "2.0.0", "1.0.0"]
+
+
+def test_a_release_serves_though_that_could_not_be_recorded(host: Host) -> None:
+    host.deployed("1.0.0")
+    (host.root / "no-record").touch()
+    status, result = host.run("rollback", "1.0.0")
+    assert (status, result["changed"]) == (0, False)
+    host.install("2.0.0")
+    host.settings["watch_seconds"] = 0
+    status, result = host.run("deploy", "2.0.0")
+    assert (status, result["record"]["verdict"], stages(result["record"])["record"]) == (0, "deployed", "unknown")
 
 
 def test_going_back_to_a_warm_release_takes_a_flip(host: Host) -> None:
@@ -140,7 +152,9 @@ def test_a_release_that_is_refused_never_gets_a_request(
     assert host.served("2.0.0") == 0
     assert (host.link(), host.boots()) == ("blue", ["blue"])
     assert host.state_of("green") != "active"
+    assert host.recorded() == ["1.0.0"], "a release that had to go was never on record"
     assert host.status()["healthy"]
+    assert host.recorded() == ["1.0.0"]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +165,9 @@ def test_a_release_that_is_refused_never_gets_a_request(
         ({"crash_after": 60}, {"watch_minimum_requests": 100000}, "the process of green ended"),
     ],
 )
+    assert host.recorded() == ["1.0.0"]
+
+
 def test_a_bad_release_is_switched_back_by_itself(
     host: Host, schema: Draft202012Validator, behaviour: dict[str, Any], settings: dict[str, Any], words: str
 ) -> None:

@@ -35,6 +35,7 @@ def assert_consistent(host: Host, version: str, colour: str) -> None:
     assert (host.link(), host.boots()) == (colour, [colour])
     assert (host.root / "current").resolve().name == version
     assert ask(host.root / "slots/active.sock") == "200"
+    assert host.recorded()[-1] == version
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``pharma-backend``: serve, migrate, create-user, demo-data, version. Exit 0 done, 2 could not."""
+"""``pharma-backend``: serve, migrate, record-release, create-user, demo-data, version. Exit 0 done, 2 could not."""
 
 from __future__ import annotations
 
@@ -57,8 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
     serve.set_defaults(run=_serve)
 
-    migrate = commands.add_parser("migrate", help="apply the migrations and record the release")
+    migrate = commands.add_parser("migrate", help="apply the migrations")
     migrate.set_defaults(run=_migrate)
+
+    record = commands.add_parser("record-release", help="record that this release serves now")
+    record.set_defaults(run=_record_release)
 
     user = commands.add_parser("create-user", help="create a user")
     user.add_argument("--username", required=True)
@@ -104,6 +107,14 @@ def _migrate(_options: argparse.Namespace) -> int:
 
     secrets = settings.secrets("MIGRATION_DATABASE_URL")
     _print(migrate.run(secrets["MIGRATION_DATABASE_URL"], release.identify()))
+    return DONE
+
+
+def _record_release(_options: argparse.Namespace) -> int:
+    from . import migrate
+
+    secrets = settings.secrets("MIGRATION_DATABASE_URL")
+    _print(migrate.record_release(secrets["MIGRATION_DATABASE_URL"], release.identify()))
     return DONE
 
 

@@ -147,7 +147,7 @@ def run(
     migrations: list[Migration] | None = None,
     locks: LockPolicy | None = None,
 ) -> dict[str, Any]:
-    """Apply what is pending and record the release; what was done.
+    """Apply what is pending; what was done.
 
     :raises CommandError: the database cannot be reached or is not UTF8, a role is missing, a migration
         was altered, does not only add, does not get its locks, or fails.
@@ -170,20 +170,18 @@ def run(
             require_expansion(migration)
         for migration in todo:
             _apply(connection, migration, release, locks or LockPolicy())
-        deployed = _record_release(connection, release)
         head = connection.execute("select max(version) from pharmacy.schema_migrations").fetchone()
     return {
-        "changed": bool(todo) or deployed,
+        "changed": bool(todo),
         "applied": [migration.version for migration in todo],
         "head": head[0] if head else None,
         "newer": sorted(applied.keys() - {migration.version for migration in migrations}),
-        "deploymentRecorded": deployed,
         "release": release.label,
     }
 
 
-def connect(url: str) -> psycopg.Connection:
-    """A connection for an administrative command, in autocommit.
+def connect(url: str, timeout: int = 10) -> psycopg.Connection:
+    """A connection for an administrative command, in autocommit, opened within ``timeout`` seconds.
 
     :raises CommandError: ``DB_UNREACHABLE``.
     """
@@ -191,7 +189,7 @@ def connect(url: str) -> psycopg.Connection:
         return psycopg.connect(
             url,
             autocommit=True,
-            connect_timeout=10,
+            connect_timeout=timeout,
             application_name="pharma-backend-admin",
             client_encoding="UTF8",
         )
@@ -308,7 +306,22 @@ def _try(connection: psycopg.Connection, migration: Migration, release: Release,
         ) from error
 
 
-def _record_release(connection: psycopg.Connection, release: Release) -> bool:
+def record_release(url: str, release: Release) -> dict[str, object]:
+    """Record that a release serves now; nothing when the newest row says so.
+
+    Tools that make backups ask which release the rows belong to: one that was refused, or that had to go,
+    must not be the answer. So whoever puts a release into service calls this, and not its migrations.
+
+    :raises CommandError: the database cannot be reached, or a role is missing.
+    """
+    # Somebody waits for a roll back: a database that is ill must not hold it up.
+    with connect(url, timeout=3) as connection:
+        _become_owner(connection)
+        recorded = _record(connection, release)
+    return {"changed": recorded, "release": release.label}
+
+
+def _record(connection: psycopg.Connection, release: Release) -> bool:
     row = connection.execute(
         """
         insert into pharmacy.deployments (name, version, digest)

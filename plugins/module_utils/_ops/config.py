@@ -140,7 +140,8 @@ class Evidence:
 class Release:
     """How the releases of one service are put into service on this host (docs/releases.md).
 
-    ``unit`` and ``socket_unit`` hold {colour}, ``migrate_unit`` {version} (empty: nothing is migrated).
+    ``unit`` and ``socket_unit`` hold {colour}, ``migrate_unit`` and
+    ``record_unit`` {version} (empty: nothing is migrated, nobody is told which release serves).
     ``health_release_key`` is the key of the health answer that begins with the version (empty: not looked
     at). Without ``access_log`` nothing is watched.
     """
@@ -150,6 +151,7 @@ class Release:
     root: Path = Path("/opt/pharma")
     socket_dir: Path = Path("/run/pharma-backend")
     migrate_unit: str = ""
+    record_unit: str = ""
     health_path: str = "/health/ready"
     health_release_key: str = "release"
     health_timeout_seconds: int = 60

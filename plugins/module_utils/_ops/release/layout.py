@@ -74,6 +74,10 @@ class Layout:
         """The unit that migrates for a version; empty when the service has no migrations."""
         return self.settings.migrate_unit.replace("{version}", version)
 
+    def record_unit(self, version: str) -> str:
+        """The unit that records where it belongs that a version serves; empty when there is none."""
+        return self.settings.record_unit.replace("{version}", version)
+
     def active(self) -> str | None:
         """The colour in service; None before the first deployment.
 

@@ -13,7 +13,7 @@ from .journal import DONE, Record, Result, StageResult
 from .marker import Marker
 
 _BACK = "switch_back"
-_LAST = "keep"
+_LAST = ("record", "keep")
 
 
 def repair(run: Run) -> Record | None:
@@ -36,7 +36,18 @@ def repair(run: Run) -> Record | None:
     active = run.layout.active()
     if active is not None:
         stages.follow(run.layout, active)
+        if record is not None:
+            _put_on_record(run, active)
     return record
+
+
+def _put_on_record(run: Run, active: str) -> None:
+    """Whoever was killed may not have come to it."""
+    serving = run.layout.held(active)
+    if serving is None or not run.layout.settings.record_unit:
+        return
+    if problem := stages.record(run.layout, serving.version):
+        run.log.warn("serving_not_recorded", version=serving.version, reason=problem)
 
 
 def _finish(run: Run, noted: Marker) -> Record:
@@ -80,7 +91,7 @@ def judge(noted: Marker, *, serves: bool) -> tuple[Result, str]:
         )
     if not serves:
         return Result.REFUSED, f"{killed}, before the switch; {before} served on."
-    if noted.stage == _LAST:
+    if noted.stage in _LAST:
         return DONE[noted.action], f"{killed}, when {noted.version} served and its watch was over."
     return DONE[
         noted.action

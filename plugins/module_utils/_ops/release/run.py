@@ -220,6 +220,7 @@ def _after_the_switch(deployment: Deployment, tail: Tail | None) -> Record:
     problem = _watch(deployment, tail)
     if problem is not None:
         return _switch_back(deployment, problem)
+    _record(deployment)
     if deployment.action is Action.DEPLOY:
         with deployment.stage("keep", interruptible=False) as report:
             removed = keep(deployment.run)
@@ -229,6 +230,17 @@ def _after_the_switch(deployment: Deployment, tail: Tail | None) -> Record:
     return deployment.finish(
         DONE[deployment.action], cause=watched.detail if watched is not None and failed else ""
     )
+
+
+def _record(deployment: Deployment) -> None:
+    """Have the release recorded that serves for good; one that had to go never is."""
+    if not deployment.run.layout.settings.record_unit:
+        deployment.skip("record", "No record_unit is configured.")
+        return
+    with deployment.stage("record", interruptible=False) as report:
+        problem = stages.record(deployment.run.layout, deployment.release.version)
+        report.verdict = Verdict.UNKNOWN if problem else report.verdict
+        report.detail = problem or f"{deployment.release.version} is on record as the release that serves."
 
 
 def _watch(deployment: Deployment, tail: Tail | None) -> OpsError | None:

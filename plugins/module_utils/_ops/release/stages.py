@@ -161,6 +161,19 @@ def follow(layout: Layout, active: str) -> None:
     units.enable_only(layout.unit(active), layout.unit(idle(active)))
 
 
+def record(layout: Layout, version: str) -> str:
+    """Have it recorded that a version serves, so that a backup names it; why that failed, in words.
+
+    It serves in any case, and whoever goes back because the database is ill must be able to.
+    """
+    unit = layout.record_unit(version)
+    try:
+        units.run_to_end(unit, code="SERVING_NOT_RECORDED", action=f"Start {unit} when its database answers.")
+    except OpsError as problem:
+        return str(problem)
+    return ""
+
+
 def withdraw(deployment: Deployment) -> None:
     """Undo what a refused deployment did to the idle colour: stopped, holding what it held."""
     if deployment.owns_colour:
