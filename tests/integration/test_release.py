@@ -84,7 +84,11 @@ def test_a_release_serves_though_that_could_not_be_recorded(host: Host) -> None:
     host.install("2.0.0")
     host.settings["watch_seconds"] = 0
     status, result = host.run("deploy", "2.0.0")
-    assert (status, result["record"]["verdict"], stages(result["record"])["record"]) == (0, "deployed", "unknown")
+    assert (status, result["record"]["verdict"], stages(result["record"])["record"]) == (
+        0,
+        "deployed",
+        "unknown",
+    )
 
 
 def test_going_back_to_a_warm_release_takes_a_flip(host: Host) -> None:
@@ -152,9 +156,8 @@ def test_a_release_that_is_refused_never_gets_a_request(
     assert host.served("2.0.0") == 0
     assert (host.link(), host.boots()) == ("blue", ["blue"])
     assert host.state_of("green") != "active"
-    assert host.recorded() == ["1.0.0"], "a release that had to go was never on record"
+    assert host.recorded() == ["1.0.0"], "a release that was refused was never on record"
     assert host.status()["healthy"]
-    assert host.recorded() == ["1.0.0"]
 
 
 @pytest.mark.parametrize(
@@ -165,9 +168,6 @@ def test_a_release_that_is_refused_never_gets_a_request(
         ({"crash_after": 60}, {"watch_minimum_requests": 100000}, "the process of green ended"),
     ],
 )
-    assert host.recorded() == ["1.0.0"]
-
-
 def test_a_bad_release_is_switched_back_by_itself(
     host: Host, schema: Draft202012Validator, behaviour: dict[str, Any], settings: dict[str, Any], words: str
 ) -> None:
@@ -191,6 +191,7 @@ def test_a_bad_release_is_switched_back_by_itself(
     assert (result["version"], host.link(), host.boots()) == ("1.0.0", "blue", ["blue"])
     assert (host.root / "current").resolve().name == "1.0.0"
     assert host.state_of("green") != "active"
+    assert host.recorded() == ["1.0.0"], "a release that had to go was never on record"
     assert host.status()["healthy"]
 
 
