@@ -95,8 +95,7 @@ def host(root: Path, tmp_path: Path) -> Iterator[Host]:
         (ETC / "config.toml").write_text(
             f"""
             environment = "lab"
-            [database]
-            name = "shop"
+            [databases.shop]
             host = "127.0.0.1"
             port = 1
             [backup]

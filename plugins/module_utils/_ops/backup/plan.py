@@ -15,11 +15,15 @@ from ..postgres import catalog, programs
 from ..postgres.connection import Target, connect, translated
 from ..sealing import signing
 from ..sealing.recipients import Recipient, load_recipients
+from ..store.base import UPLOAD_BUDGET_BYTES
 from ..store.open import open_store
+from ..store.s3_upload import MIN_BUDGET_BYTES
 from . import stream
 from .catalogue import checked_database, new_id, started_at
 from .fanout import Destination
 
+MAX_UPLOADS = 4
+"""So many uploads share :data:`..store.base.UPLOAD_BUDGET_BYTES` out, none below what one needs."""
 CLOCK_TOLERANCE = timedelta(minutes=1)
 # Errors of opening a store that are the configuration's, not the store's.
 _WRONG_SETTINGS = frozenset({"CONFIG_INVALID", "LIBRARY_MISSING"})
@@ -84,12 +88,22 @@ def destinations(settings: config.Config, backup: config.Backup) -> tuple[Destin
             f"backup.stores must name one store at least and none twice, not {list(backup.stores)!r}.",
             "Correct the configuration and run again.",
         )
-    return tuple(_destination(name, settings.store(name)) for name in backup.stores)
+    specs = {name: settings.store(name) for name in backup.stores}
+    # Directories keep no parts in memory.
+    uploads = sum(spec.type != "local" for spec in specs.values())
+    if uploads > MAX_UPLOADS:
+        raise OpsError(
+            "CONFIG_INVALID",
+            f"backup.stores names {uploads} stores that take uploads; more than {MAX_UPLOADS} do not fit into memory.",
+            "Let one of them be copied to the others by the stores themselves (replication).",
+        )
+    budget = max(UPLOAD_BUDGET_BYTES // max(1, uploads), MIN_BUDGET_BYTES)
+    return tuple(_destination(name, spec, budget) for name, spec in specs.items())
 
 
-def _destination(name: str, spec: config.Store) -> Destination:
+def _destination(name: str, spec: config.Store, budget_bytes: int) -> Destination:
     try:
-        store = open_store(spec)
+        store = open_store(spec, upload_budget_bytes=budget_bytes)
     except OpsError as error:
         if error.code in _WRONG_SETTINGS:
             raise
