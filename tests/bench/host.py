@@ -70,6 +70,9 @@ ca_file = "/lab/ca.crt"
 credentials_file = "{settings}/keys/store.toml"
 """
 
+# Two stores at once, each with parts of its own in memory.
+TWO_STORES_SETTINGS = SETTINGS / "two-stores.toml"
+
 
 def prepare(release: Path, sales: int, seed: int) -> None:
     """Everything that a round needs; called once, in a fresh container."""
@@ -126,7 +129,11 @@ def make_keys() -> None:
     )
     (SETTINGS / "config.toml").write_text(text)
     disk = f'[stores.disk]\ntype = "local"\npath = "{STORE}"\n'
-    OBJECT_STORE_SETTINGS.write_text(text.replace(disk, OBJECT_STORE.format(settings=SETTINGS)))
+    first = OBJECT_STORE.format(settings=SETTINGS)
+    OBJECT_STORE_SETTINGS.write_text(text.replace(disk, first))
+    second = first.replace("[stores.disk]", "[stores.second]") + 'prefix = "second"\n'
+    text = text.replace(disk, first + second).replace('stores = ["disk"]', 'stores = ["disk", "second"]')
+    TWO_STORES_SETTINGS.write_text(text)
 
 
 def install_release(release: Path) -> Path:

@@ -4,6 +4,7 @@
 # the commands that everybody uses beside ours, round by round. Results: build/bench/result.json and table.txt.
 #
 #   SCALE=1 ROUNDS=3 SEED=42 tests/bench/run.sh
+#   SCALE=4 MEMORY=1 tests/bench/run.sh      only the peak memory of a backup into two stores: build/bench/memory.json
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=lab/common.sh disable=SC1091
@@ -19,7 +20,7 @@ export LAB_STATE_DIR=$LAB_STATE_DIR/bench
 host=$LAB_NAME-db1
 out=$LAB_ROOT/build/bench
 mkdir -p "$out"
-rm -f "$out/result.json" "$out/table.txt"
+rm -f "$out/result.json" "$out/table.txt" "$out/memory.json"
 
 lab/images.sh build debian13:prepared
 lab/up.sh test
@@ -37,5 +38,7 @@ BOOT_NETWORK=$LAB_NAME boot "$host" "$LAB_REPOSITORY/debian13:prepared" \
   --volume "$here:/bench:ro" --volume "$LAB_ROOT/backend/journey.yaml:/journey.yaml:ro" \
   --volume "$release:/release:ro" --volume "$out:/out" --add-host "s3:$LAB_PREFIX.14" \
   --volume "$LAB_STATE_DIR/secrets.json:/lab/secrets.json:ro" --volume "$LAB_STATE_DIR/pki/ca.crt:/lab/ca.crt:ro"
+what=(/bench/bench.py --rounds "$ROUNDS" --seed "$SEED" --release /release)
+[[ ! ${MEMORY:-} ]] || what=(/bench/memory.py)
 podman exec --env PYTHONPYCACHEPREFIX=/var/cache/pharma-ops --env PYTHONPATH=/usr/local/lib/pharma-ops "$host" \
-  python3 /bench/bench.py --scale "$SCALE" --rounds "$ROUNDS" --seed "$SEED" --release /release --out /out
+  python3 "${what[@]}" --scale "$SCALE" --out /out
