@@ -130,6 +130,22 @@ def test_the_data_of_a_backup_is_proven_and_the_missing_application_is_not(
     assert_nothing_left(backed_up)
 
 
+def test_a_set_whose_name_is_not_the_databases_is_proven_too(settings: config.Config, log: Log) -> None:
+    assert settings.drill is not None
+    section = dataclasses.replace(settings.databases["reality"], dbname="reality")
+    settings = dataclasses.replace(
+        settings,
+        databases={"pharmacy": section},
+        drill=dataclasses.replace(settings.drill, database="pharmacy"),
+    )
+    create_backup(settings, log, Silent())
+    outcome = drill(settings)
+    found = verdicts(outcome)
+    assert {name: found[name] for name in BEFORE_APP} == dict.fromkeys(BEFORE_APP, "passed"), (
+        outcome.record.cause
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "table"),
     [
