@@ -180,7 +180,7 @@ def test_production_keeps_no_copy(lab_host: Callable[[str], Host]) -> None:
     assert found == ""
 
 
-@pytest.mark.parametrize(("host", "unit"), [("db1", "pharma-backup"), ("staging1", "pharma-drill")])
+@pytest.mark.parametrize(("host", "unit"), [("db1", "pharma-backup@pharma"), ("staging1", "pharma-drill")])
 def test_the_timer_is_armed_and_its_unit_does_the_work(
     lab_host: Callable[[str], Host], host: str, unit: str
 ) -> None:
