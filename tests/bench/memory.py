@@ -17,7 +17,7 @@ import measure
 LIMIT_BYTES = 256 << 20
 ROW_BYTES = 300
 """What a row of the filling takes in the database."""
-PG_DUMP = ["pg_dump", "--format=custom", "--compress=zstd:1", "--file=/dev/null"]
+PG_DUMP = ["pg_dump", "--format=custom", "--compress=zstd:1", "--no-sync", "--file=/dev/null"]
 OPS = [sys.executable, "-m", "pharma_ops.cli", "--json", "--config", str(host.TWO_STORES_SETTINGS)]
 
 
