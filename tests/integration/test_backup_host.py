@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +44,14 @@ def memory(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", directory], check=True)
 
 
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A directory on a disk; /tmp may be in memory."""
+    directory = Path(tempfile.mkdtemp(prefix="disk-", dir="/var/tmp"))
+    yield directory
+    shutil.rmtree(directory)
+
+
 def written(
     engine_path: Path, config_file: Path, **environment: str
 ) -> tuple[subprocess.CompletedProcess[str], int]:
@@ -57,22 +68,23 @@ def written(
 
 
 def test_no_byte_of_the_data_reaches_the_disk_of_the_host(
-    shop: Cluster, make_config: MakeConfig, engine_path: Path, memory: Path, tmp_path: Path
+    shop: Cluster, make_config: MakeConfig, engine_path: Path, memory: Path, disk: Path
 ) -> None:
     """The store stands for one over a network: it is the only place that data go to, so nothing else may grow."""
 
     def settings(store: Path) -> Path:
         store.mkdir()
         made = make_config(shop, "shop", store={"path": str(store)})
-        return write_config(tmp_path / "config.toml", made)
+        on_disk = {"state_dir": disk / "state", "metrics_dir": disk / "metrics"}
+        return write_config(disk / "config.toml", dataclasses.replace(made, **on_disk))
 
-    done, count = written(engine_path, settings(memory / "store"))
+    done, count = written(engine_path, settings(memory / "store"), TMPDIR=str(disk))
     assert done.returncode == 0, done.stderr
     size = sum(path.stat().st_size for path in (memory / "store").rglob("*.age"))
     assert size > 4 << 20
     assert count <= RECORDS_BYTES, f"{count} bytes were written to the disk"
     # The measurement sees what is written: the same backup into a directory on the disk.
-    done, count = written(engine_path, settings(tmp_path / "disk"))
+    done, count = written(engine_path, settings(disk / "store"))
     assert done.returncode == 0, done.stderr
     assert count >= size
 
