@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -49,11 +50,16 @@ PLAY = """
         name: pharma.hardening.backup
         tasks_from: preflight
     - ansible.builtin.template:
-        src: "{role}/templates/{{{{ item }}}}"
+        src: "{{{{ '{out}/../' if item == 'decided.json.j2' else '{role}/templates/' }}}}{{{{ item }}}}"
         dest: "{out}/{{{{ item }}}}"
       check_mode: false
-      loop: [backup.toml.j2, pharma-backup@.service.j2, pharma-backup.cron.j2, recipients.txt.j2]
+      loop: [decided.json.j2, backup.toml.j2, pharma-backup@.service.j2, pharma-backup.cron.j2, recipients.txt.j2]
 """
+
+
+DECIDED = (
+    "{{ {'files': __backup_files, 'metrics': __backup_metrics, 'records': __backup_records} | to_json }}"
+)
 
 
 @pytest.fixture
@@ -67,6 +73,7 @@ def play(
         (tmp_path / "out").mkdir(exist_ok=True)
         defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
         (tmp_path / "given.yml").write_text(yaml.safe_dump(defaults | copy.deepcopy(GIVEN) | changes))
+        (tmp_path / "decided.json.j2").write_text(DECIDED)
         (tmp_path / "play.yml").write_text(PLAY.format(role=role, out=tmp_path / "out"))
         return run_ansible(
             *("ansible-playbook", "--check", "-i", "localhost,", str(tmp_path / "play.yml")),
@@ -116,6 +123,23 @@ def test_the_engine_reads_what_the_role_writes(play: Any, tmp_path: Path) -> Non
     assert [word for word in ("pass-word-1", "secret-7", "SK-9", "sv=1", "K" * 44) if word in written] == []
     assert "ReadWritePaths=" in written
     assert " -/mnt/backups\n" in written
+
+
+def test_only_the_files_of_what_is_given_may_stay(play: Any, tmp_path: Path) -> None:
+    assert play().returncode == 0
+    decided = json.loads((tmp_path / "out/decided.json.j2").read_text())
+    keys = "/etc/pharma-ops/keys"
+    assert sorted(decided["files"]) == [
+        f"{keys}/backup-store-blob.toml",
+        f"{keys}/backup-store-offsite-sse.key",
+        f"{keys}/backup-store-offsite.toml",
+        f"{keys}/database-crm.v2-ca.crt",
+        f"{keys}/database-managed.url",
+        f"{keys}/database-pharma-password",
+    ]
+    assert "/var/lib/prometheus/node-exporter/pharma_backup_crm.v2.prom" in decided["metrics"]
+    assert len(decided["metrics"]) == 6
+    assert decided["records"][0] == "/var/lib/pharma-ops/backups/pharma.json"
 
 
 def test_the_file_of_cron_is_one_that_cron_reads(play: Any, tmp_path: Path) -> None:
