@@ -38,9 +38,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def bad_way(state_dir: Path, s3_endpoint: str) -> Iterator[Front]:
+def bad_way(state_dir: Path, s3_endpoint: str, root: Path) -> Iterator[Front]:
     host, port = s3_endpoint.removeprefix("https://").split(":")
-    with front((host, int(port)), state_dir / "pki") as made:
+    with front((host, int(port)), state_dir, root) as made:
         yield made
 
 

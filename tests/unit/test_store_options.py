@@ -112,7 +112,7 @@ NOT_TOLD = Protection(versioning=None, locking=None, lock_mode=None, lock_days=N
             section(lock_mode="COMPLIANCE", lock_days=60),
             LOCKED,
             0,
-            ["another program's uploads get less"],
+            ["with radosgw large ones, get less"],
             [],
         ),
         (section(lock_mode="COMPLIANCE", lock_days=60), LOCKED, 90, ["wanted are 90 days: uploads get"], []),

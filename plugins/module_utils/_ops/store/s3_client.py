@@ -21,16 +21,17 @@ READ_SECONDS = 60
 ATTEMPTS = 4
 
 
-def connect(spec: config.Store, description: str) -> S3Client:
+def connect(spec: config.Store, description: str, keys: dict[str, str] | None = None) -> S3Client:
     """A client of the S3 API that the section describes; nothing is asked of it yet.
 
     :param description: the store, for messages.
+    :param keys: ``access_key``, ``secret_key``, ``session_token`` in the place of the credentials file.
     :raises OpsError: ``CONFIG_INVALID``, ``STORE_CREDENTIALS_INVALID``, ``LIBRARY_MISSING``.
     """
     _deps.require("boto3", "botocore")
     import boto3
 
-    keys = _credentials(spec.credentials_file)
+    keys = _credentials(spec.credentials_file) if keys is None else keys
     session = boto3.session.Session(
         aws_access_key_id=keys.get("access_key"),
         aws_secret_access_key=keys.get("secret_key"),
