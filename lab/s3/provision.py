@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings the users and the bucket of the object store to what is asked for on standard input.
+"""Brings the users of the object store to what is asked for on standard input, and waits until it answers.
 
 Runs on the store's own host. Keys come on standard input and go to ``radosgw-admin`` the same way, so that no
 argument list shows them. Prints what it changed, a line each; nothing when all was so.
 
-Input, JSON: ``endpoint``, ``region``, ``ca``, ``bucket``, ``retention`` (``mode``, ``days``), ``users`` (name
-to ``access_key`` and ``secret_key``), ``owner`` (the user that owns the bucket), ``policy`` (the bucket's).
+Input, JSON: ``endpoint``, ``region``, ``ca``, ``users`` (name to ``access_key`` and ``secret_key``), ``owner`` (the
+user by whom the store is asked).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -74,55 +73,17 @@ def connect(wanted: dict[str, Any]) -> S3Client:
     )
 
 
-def wait_for(s3: S3Client) -> list[str]:
-    """Names of the owner's buckets, as soon as the gateway answers."""
+def wait_for(s3: S3Client) -> None:
+    """Return as soon as the gateway answers."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            return [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+            s3.list_buckets()
+            return
         except (ClientError, EndpointConnectionError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
-
-
-def current(read: Callable[[], Any]) -> Any:
-    """What the store says, None when it says that there is nothing."""
-    try:
-        return read()
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-            return None
-        raise
-
-
-def ensure_bucket(s3: S3Client, wanted: dict[str, Any]) -> list[str]:
-    """A versioned bucket with Object Lock, a default retention and the policy."""
-    bucket: str = wanted["bucket"]
-    changed = []
-    if bucket not in wait_for(s3):
-        s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
-        changed.append(f"created bucket {bucket}")
-
-    lock = {
-        "ObjectLockEnabled": "Enabled",
-        "Rule": {
-            "DefaultRetention": {"Mode": wanted["retention"]["mode"], "Days": wanted["retention"]["days"]}
-        },
-    }
-    found = current(lambda: s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"])
-    if found is None or found.get("Rule") != lock["Rule"]:
-        s3.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)  # type: ignore[arg-type]
-        changed.append(f"set the retention of {bucket}")
-
-    policy = current(lambda: json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]))
-    if policy != wanted["policy"]:
-        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(wanted["policy"]))
-        changed.append(f"set the policy of {bucket}")
-
-    if s3.get_bucket_versioning(Bucket=bucket).get("Status") != "Enabled":
-        raise RuntimeError(f"bucket {bucket} is not versioned although it was made with Object Lock")
-    return changed
 
 
 def main() -> int:
@@ -131,7 +92,7 @@ def main() -> int:
     changed = []
     for name, keys in wanted["users"].items():
         changed += ensure_user(name, keys["access_key"], keys["secret_key"])
-    changed += ensure_bucket(connect(wanted), wanted)
+    wait_for(connect(wanted))
     for line in changed:
         print(line)
     return 0

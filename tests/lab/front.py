@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A front before the object store that breaks what it is told to break and passes on everything else.
 
-It ends the client's TLS with the store's own certificate (which is for ``localhost`` too) and speaks TLS to
-the store, so the client and the store are the real ones and only the way between them is bad.
+It ends the client's TLS with a certificate of the lab's authority and speaks TLS to the store, so the client
+and the store are the real ones and only the way between them is bad. By its address, not as ``localhost``:
+the gateway would take another name than its own for a bucket's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import http.server
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -53,7 +55,7 @@ class Front:
     """
 
     def __init__(self, port: int) -> None:
-        self.endpoint = f"https://localhost:{port}"
+        self.endpoint = f"https://127.0.0.1:{port}"
         self._lock = threading.Lock()
         self._faults: dict[str, list[str | tuple[int, bytes]]] = {}
         self._forever: set[str] = set()
@@ -153,13 +155,16 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def front(store: tuple[str, int], pki: Path) -> Iterator[Front]:
+def front(store: tuple[str, int], state_dir: Path, root: Path) -> Iterator[Front]:
     """A front before the store at this address, while the block runs."""
+    keys = [sys.executable, str(root / "lab" / "keys.py"), "--state-dir", str(state_dir), "front=127.0.0.1"]
+    subprocess.run(keys, check=True, capture_output=True)
+    pki = state_dir / "pki"
     trusted = ssl.create_default_context(cafile=str(pki / "ca.crt"))
     handler = type("Handler", (_Handler,), {"store": store, "trusted": trusted})
     server = _Server(("127.0.0.1", 0), handler)
     own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    own.load_cert_chain(pki / "s3.crt", pki / "s3.key")
+    own.load_cert_chain(pki / "front.crt", pki / "front.key")
     server.socket = own.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     handler.front = made = Front(server.server_address[1])  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, daemon=True)

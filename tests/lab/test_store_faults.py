@@ -18,7 +18,7 @@ import pytest
 from front import Front, front, refusal
 
 from pharma_ops.errors import OpsError
-from pharma_ops.store import patience
+from pharma_ops.store import patience, s3_client
 from pharma_ops.store.base import ObjectStore
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ OnHost = Callable[..., str]
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The waits between our own tries, not those of the client, are cut short."""
+    """The waits between our own tries are cut short; the client's cannot be, so it tries twice only."""
     monkeypatch.setattr(patience, "BASE_SECONDS", 0.05)
+    monkeypatch.setattr(s3_client, "ATTEMPTS", 2)
 
 
 @pytest.fixture
-def bad_way(state_dir: Path, s3_endpoint: str) -> Iterator[Front]:
+def bad_way(state_dir: Path, s3_endpoint: str, root: Path) -> Iterator[Front]:
     host, port = s3_endpoint.removeprefix("https://").split(":")
-    with front((host, int(port)), state_dir / "pki") as made:
+    with front((host, int(port)), state_dir, root) as made:
         yield made
 
 

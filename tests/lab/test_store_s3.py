@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pharma_ops.errors import OpsError
+from pharma_ops.store import patience, s3_client
 from pharma_ops.store.base import ObjectStore
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 BUCKET = "pharma-backups"
 MIB = 1 << 20
 Open = Callable[..., ObjectStore]  # the fixture `open_as`
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that cannot be reached is given up sooner than in the middle of a backup."""
+    monkeypatch.setattr(patience, "ROUNDS", 2)
+    monkeypatch.setattr(s3_client, "ATTEMPTS", 2)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -175,3 +176,29 @@ def test_only_an_upload_is_aborted(store: ObjectStore, name: str) -> None:
     with pytest.raises(ValueError, match=r"not a|not an upload"):
         store.abort_upload(UploadInfo(key="db/dump.age", id=name, started=datetime.now(tz=UTC)))
     assert store.get_bytes("db/dump.age") == b"x"
+
+
+def test_ten_thousand_sets_are_listed_in_time(store: ObjectStore, tmp_path: Path) -> None:
+    root = tmp_path / "store" / "db"
+    for number in range(10_000):
+        place = root / f"20260101T000000Z-{number:06d}"
+        place.mkdir(parents=True)
+        for name in ("globals.sql.age", "dump.age", "manifest.json.sig", "manifest.json"):
+            (place / name).touch()
+    began = time.monotonic()
+    found = sum(1 for _info in store.list("db/"))
+    seconds = time.monotonic() - began
+    assert found == 40_000
+    print(f"40,000 objects listed in {seconds:.2f} s")
+    assert seconds < 2
+    assert list(store.unfinished_uploads()) == []
+
+
+def test_a_directory_that_goes_while_it_is_listed_is_no_error(store: ObjectStore, tmp_path: Path) -> None:
+    for number in range(3):
+        store.put_bytes(f"db/{number}/x", b"x")
+    entries = store._files("")  # type: ignore[attr-defined]
+    next(entries)
+    for number in range(3):
+        store.delete(f"db/{number}/x")
+    assert list(entries) == []

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from pharma_ops import config
 from pharma_ops.cli.main import main
 from pharma_ops.errors import OpsError
-from pharma_ops.store import s3_errors
+from pharma_ops.store import s3_client, s3_errors
 from pharma_ops.store.base import UNPROTECTED, Protection
 from pharma_ops.store.findings import findings
 from pharma_ops.store.open import open_store
@@ -112,7 +112,7 @@ NOT_TOLD = Protection(versioning=None, locking=None, lock_mode=None, lock_days=N
             section(lock_mode="COMPLIANCE", lock_days=60),
             LOCKED,
             0,
-            ["another program's uploads get less"],
+            ["with radosgw large ones, get less"],
             [],
         ),
         (section(lock_mode="COMPLIANCE", lock_days=60), LOCKED, 90, ["wanted are 90 days: uploads get"], []),
@@ -190,3 +190,12 @@ def test_a_wrong_region_is_told_with_both(answer: dict[str, Any], words: list[st
     error = s3_errors.translated(ClientError(answer, "PutObject"), "s3://b", "k", "us-east-1")  # type: ignore[arg-type]
     assert error.code == "STORE_REGION_WRONG"
     assert all(word in error.message for word in words)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-25T12:00:00.000Z", "2026-11-25T12:00:00+00:00", "Wed, 25 Nov 2026 12:00:00 GMT", 1795608000],
+)
+def test_the_times_of_answers_are_read(text: str | int) -> None:
+    assert s3_client.moment(text) == NOW
+    assert s3_client.moment(text).tzinfo is not None

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from .. import _deps
 from ..errors import OpsError
+from . import s3_errors
 from .s3_removal import error_code
 
 _T = TypeVar("_T")
@@ -45,12 +46,12 @@ def transient(error: Exception) -> bool:
     if isinstance(error, exceptions.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return error_code(error) in TRANSIENT or status in (500, 502, 503, 504)
-    if isinstance(error, exceptions.SSLError):
-        # A certificate does not become trusted; a connection that breaks in the middle of a record looks alike.
-        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    if s3_errors.untrusted(error):
+        return False
     if isinstance(error, OpsError):
         return error.code == "STORE_TRANSFER_DAMAGED"
-    return isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError)
+    broken = (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError)
+    return isinstance(error, broken)
 
 
 def patiently(

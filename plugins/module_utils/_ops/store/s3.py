@@ -254,7 +254,8 @@ class S3Store:
         try:
             yield
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
-            raise s3_errors.translated(error, self.description, key, self._region) from error
+            refused = s3_errors.lock_refused(error, self.description) if self._options.lock_mode else None
+            raise refused or s3_errors.translated(error, self.description, key, self._region) from error
 
 
 class _Counted:

@@ -47,7 +47,7 @@ def translated(error: Exception, what: str, key: str = "", region: str = "") -> 
     exceptions = _deps.load("botocore.exceptions")
     if isinstance(error, exceptions.ClientError):
         return _answer(error, what, key, region)
-    if isinstance(error, exceptions.SSLError):
+    if untrusted(error):
         return OpsError(
             "STORE_TLS_FAILED",
             f"The certificate of the store {what} is not trusted: {error}",
@@ -69,6 +69,31 @@ def translated(error: Exception, what: str, key: str = "", region: str = "") -> 
         "STORE_UNREACHABLE",
         f"The store {what} cannot be reached: {error}",
         "Check the endpoint's name, port and firewall from this host, then run again.",
+    )
+
+
+def untrusted(error: Exception) -> bool:
+    """Whether TLS cannot be had at all; a connection that breaks within a record is an SSLError, too."""
+    if not isinstance(error, _deps.load("botocore.exceptions").SSLError):
+        return False
+    text = str(error).lower()
+    return any(word in text for word in ("certificate", "wrong_version_number", "alert"))
+
+
+def lock_refused(error: Exception, what: str) -> OpsError | None:
+    """The error of a put that asked for a lock where the bucket knows none; None when it is another.
+
+    AWS answers InvalidRequest and says "Bucket is missing Object Lock Configuration", radosgw says nothing.
+    """
+    if not isinstance(error, _deps.load("botocore.exceptions").ClientError):
+        return None
+    answer = error.response.get("Error", {})
+    if answer.get("Code") != "InvalidRequest" or "lock" not in (answer.get("Message") or "lock").lower():
+        return None
+    return OpsError(
+        "STORE_LOCK_UNAVAILABLE",
+        f"The store refuses to lock objects in {what}: the bucket was made without Object Lock.",
+        "Make a bucket with Object Lock; leave lock_mode out only if sets may be removed by a stolen key.",
     )
 
 
