@@ -137,7 +137,7 @@ def test_a_failed_backup_is_told_with_cause_stage_and_next_step(host: Host, keys
     assert body["error"]["action"] not in body["error"]["message"]
     assert body["unit"] == "pharma-backup.service"
     assert body["result"] == "exit-code (2)"
-    assert body["stage"]
+    assert body["stage"] == "start"
     assert body["startedAt"] <= body["at"]
     # The mail says the same.
     (taken,) = host.relay.mails

@@ -350,6 +350,7 @@ def test_the_last_error_that_was_logged_is_the_cause() -> None:
 def test_a_printed_error_does_when_nothing_was_logged() -> None:
     found = unit.cause_of(["CONFIG_INVALID: unknown key x.", "Next: Correct it.", "Main process exited"])
     assert (found.code, found.message, found.action) == ("CONFIG_INVALID", "unknown key x.", "Correct it.")
+    assert found.stage == "start"
 
 
 def test_without_an_error_the_last_lines_are_quoted() -> None:

@@ -17,6 +17,8 @@ from ..errors import OpsError
 
 SECONDS = 30.0
 LINES = 1000
+START = "start"
+"""The stage of an error that came before the first step began."""
 _PROPERTIES = (
     "Result",
     "ExecMainStatus",
@@ -168,7 +170,7 @@ def cause_of(lines: Sequence[str], result: str = "") -> Cause:
         code=found.code,
         message=found.message,
         action=found.action,
-        stage=found.stage or _stage(logged),
+        stage=found.stage or _stage(logged) or START,
         run_id=_run(logged),
     )
 
