@@ -374,7 +374,7 @@ def test_a_drill_is_told_by_its_verdict() -> None:
     missed = unit.cause_of(
         [line("drill_finished", verdict="failed", cause="RPO objective missed: 9 s of 1 s.")]
     )
-    assert (missed.message, missed.stage) == ("RPO objective missed: 9 s of 1 s.", "")
+    assert (missed.message, missed.stage) == ("RPO objective missed: 9 s of 1 s.", "verdict")
 
 
 @pytest.mark.parametrize(("result", "code"), [("timeout", "JOB_TIMEOUT"), ("oom-kill", "JOB_OUT_OF_MEMORY")])

@@ -189,7 +189,7 @@ def _logged(lines: Sequence[Mapping[str, Any]]) -> Cause | None:
                 message=message if known else str(line["meta"].get("cause", "")),
                 action=first.action
                 or "Open the report: docs/runbooks/drill.md says what to do for each stage.",
-                stage=stage if known else "",
+                stage=stage if known else "verdict",
             )
     return last
 
