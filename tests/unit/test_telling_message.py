@@ -347,6 +347,13 @@ def test_the_last_error_that_was_logged_is_the_cause() -> None:
     )
 
 
+def test_what_went_wrong_beside_the_work_is_the_cause_only_when_nothing_else_is() -> None:
+    aside = line("metrics_not_written", "error", {"code": "DISK_FULL", "type": "OpsError", "message": "m"})
+    cause = line("backup_partial", "error", ERROR, action="Free space.")
+    assert unit.cause_of([cause, aside]).code == "STORE_FULL"
+    assert unit.cause_of([aside]).code == "DISK_FULL"
+
+
 def test_a_printed_error_does_when_nothing_was_logged() -> None:
     found = unit.cause_of(["CONFIG_INVALID: unknown key x.", "Next: Correct it.", "Main process exited"])
     assert (found.code, found.message, found.action) == ("CONFIG_INVALID", "unknown key x.", "Correct it.")
