@@ -182,6 +182,28 @@ def test_a_job_of_cron_is_told_from_its_lines_in_the_journal(host: Host) -> None
     assert "'other'" in body["error"]["message"]
 
 
+def test_the_status_knows_the_timers_as_systemd_does(host: Host) -> None:
+    made = []
+    for name, wanted in (("pharma-seen", "*-*-* 07:30:00"), ("pharma-backup@shop", "*-*-* 02:00:00")):
+        (UNITS / f"{name}.timer").write_text(f"[Timer]\nOnCalendar={wanted}\n")
+        (UNITS / f"{name}.service").write_text("[Service]\nType=oneshot\nExecStart=/bin/false\n")
+        made += [UNITS / f"{name}.timer", UNITS / f"{name}.service"]
+    systemctl("daemon-reload")
+    assert systemctl("start", "pharma-seen.timer", "pharma-backup@shop.timer").returncode == 0
+    systemctl("start", "pharma-seen.service")
+    done = subprocess.run(
+        [COMMAND, "status", "--offline", "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    items = {item["name"]: item for item in json.loads(done.stdout)["items"] if item["section"] == "schedule"}
+    assert items["backup of shop"]["state"] == "healthy"
+    assert items["backup of shop"]["sentence"].startswith("has not run yet; next in ")
+    assert (items["seen"]["state"], "failed (exit-code)" in items["seen"]["sentence"]) == ("warning", True)
+    systemctl("stop", "pharma-seen.timer", "pharma-backup@shop.timer")
+    for path in made:
+        path.unlink()
+
+
 def test_telling_fails_when_nobody_takes_it(host: Host) -> None:
     host.web.statuses = [404]
     path = ETC / "config.toml"
