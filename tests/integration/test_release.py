@@ -165,7 +165,6 @@ def test_a_release_that_is_refused_never_gets_a_request(
         ({"crash_after": 60}, {"watch_minimum_requests": 100000}, "the process of green ended"),
     ],
 )
-    assert host.recorded() == ["1.0.0"]
 
 
 def test_a_bad_release_is_switched_back_by_itself(
