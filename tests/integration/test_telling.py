@@ -128,15 +128,15 @@ def host(root: Path, tmp_path: Path) -> Iterator[Host]:
 def test_a_failed_backup_is_told_with_cause_stage_and_next_step(host: Host, keys: Any) -> None:
     shutil.copy(keys.recipients, ETC / "recipients.txt")
     shutil.copy(keys.signing_key, ETC / "keys/backup-signing.pem")
-    body = host.fail("pharma-backup.service", f"ExecStart={COMMAND} backup create")
+    body = host.fail("pharma-backup@shop.service", f"ExecStart={COMMAND} backup create --database shop")
     assert body["job"] == "backup"
     assert body["error"]["code"] == "DATABASE_UNREACHABLE"
     assert "127.0.0.1:1" in body["error"]["message"]
     assert body["error"]["action"]
     assert body["error"]["action"] not in body["error"]["message"]
-    assert body["unit"] == "pharma-backup.service"
+    assert body["unit"] == "pharma-backup@shop.service"
     assert body["result"] == "exit-code (2)"
-    assert body["stage"]
+    assert body["stage"] == "start"
     assert body["startedAt"] <= body["at"]
     # The mail says the same.
     (taken,) = host.relay.mails
@@ -167,6 +167,41 @@ def test_of_a_foreign_job_the_last_lines_are_told(host: Host) -> None:
     assert "> boom password=***" in body["text"]
     assert "hunter2" not in json.dumps(body)
     assert body["error"]["action"] == "On the host, read: journalctl -u nightly.service -n 100"
+
+
+def test_a_job_of_cron_is_told_from_its_lines_in_the_journal(host: Host) -> None:
+    """As the file of the role backup does it: the unit is started by name and has never run."""
+    told = len(host.web.requests)
+    run = f"systemd-cat --identifier=pharma-backup {COMMAND} backup create --database other"
+    unit = "pharma-notify@pharma-backup@other.service.service"
+    done = subprocess.run(["sh", "-c", f"{run} || systemctl start {unit}"], check=False)
+    assert done.returncode == 0
+    assert len(host.web.requests) == told + 1
+    body = json.loads(host.web.requests[-1].body)
+    assert (body["job"], body["error"]["code"]) == ("backup", "CONFIG_INVALID")
+    assert "'other'" in body["error"]["message"]
+
+
+def test_the_status_knows_the_timers_as_systemd_does(host: Host) -> None:
+    made = []
+    for name, wanted in (("pharma-seen", "*-*-* 07:30:00"), ("pharma-backup@shop", "*-*-* 02:00:00")):
+        (UNITS / f"{name}.timer").write_text(f"[Timer]\nOnCalendar={wanted}\n")
+        (UNITS / f"{name}.service").write_text("[Service]\nType=oneshot\nExecStart=/bin/false\n")
+        made += [UNITS / f"{name}.timer", UNITS / f"{name}.service"]
+    systemctl("daemon-reload")
+    assert systemctl("start", "pharma-seen.timer", "pharma-backup@shop.timer").returncode == 0
+    systemctl("start", "pharma-seen.service")
+    done = subprocess.run(
+        [COMMAND, "status", "--offline", "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    items = {item["name"]: item for item in json.loads(done.stdout)["items"] if item["section"] == "schedule"}
+    assert items["backup of shop"]["state"] == "healthy"
+    assert items["backup of shop"]["sentence"].startswith("has not run yet; next in ")
+    assert (items["seen"]["state"], "failed (exit-code)" in items["seen"]["sentence"]) == ("warning", True)
+    systemctl("stop", "pharma-seen.timer", "pharma-backup@shop.timer")
+    for path in made:
+        path.unlink()
 
 
 def test_telling_fails_when_nobody_takes_it(host: Host) -> None:

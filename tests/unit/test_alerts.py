@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +41,14 @@ def test_each_alert_says_how_bad_it_is_and_what_to_do(root: Path, rules: list[di
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"]
         assert (root / rule["annotations"]["runbook"]).exists()
+
+
+def test_every_alert_is_made_to_fire(root: Path, rules: list[dict[str, Any]]) -> None:
+    """The names; ``promtool test rules`` runs them where Prometheus is installed."""
+    text = (root / "docs/alerts/backup.rules.test.yml").read_text(encoding="utf-8")
+    assert sorted(rule["alert"] for rule in rules if f'alertname="{rule["alert"]}"' not in text) == []
+    promtool = shutil.which("promtool")
+    if promtool:
+        subprocess.run(
+            [promtool, "test", "rules", "backup.rules.test.yml"], cwd=root / "docs/alerts", check=True
+        )

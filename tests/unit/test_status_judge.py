@@ -282,6 +282,7 @@ def test_what_systemd_says_of_timers() -> None:
     assert backup.next_at == datetime(2026, 11, 26, 3, 12, tzinfo=UTC)
     drill = found["pharma-drill.timer"]
     assert (drill.active, drill.next_at, drill.last_at) == (False, None, None)
+    assert (drill.name, found["pharma-backup@shop.timer"].name) == ("drill", "backup of shop")
     assert schedule.parse("") == ()
 
 

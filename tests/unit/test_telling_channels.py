@@ -344,3 +344,26 @@ def test_a_command_with_a_switch_signals_how_it_ended(
     assert main(["backup", "create", "--config", str(path)]) == 2
     assert [request.path.rpartition("/")[2] for request in web.requests] == ["start", "fail"]
     assert b"CONFIG_INVALID" in web.requests[1].body
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('[notify.pings.bakup]\nurl_file = "{url}"', "CONFIG_INVALID"),
+        ('[notify.pings.backup]\nurl_file = "/nowhere"', "SECRET_MISSING"),
+        ('[notify.webhooks.chat]\nurl_file = "{config}"', "SECRET_INVALID"),
+        ('[notify.mail]\nto = ["nobody"]\nsender = "a@example.com"', "CONFIG_INVALID"),
+        ('[notify.mail]\nto = ["a@example.com"]\nsender = "a@example.com"\nuser = "u"', "CONFIG_INVALID"),
+        ('[seen]\nstores = ["nowhere"]\ndatabases = ["a"]', "CONFIG_INVALID"),
+    ],
+)
+def test_a_mistake_is_found_when_the_configuration_is_checked(
+    hook: Webhook, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, code: str
+) -> None:
+    path = tmp_path / "config.toml"
+    right = f'environment = "lab"\n[notify.webhooks.right]\nurl_file = "{hook.url_file}"\n'
+    path.write_text(right)
+    assert main(["config", "check", "--config", str(path)]) == 0
+    path.write_text(right + text.format(url=hook.url_file, config=path))
+    assert main(["config", "check", "--config", str(path)]) == 2
+    assert code in capsys.readouterr().err

@@ -347,9 +347,17 @@ def test_the_last_error_that_was_logged_is_the_cause() -> None:
     )
 
 
+def test_what_went_wrong_beside_the_work_is_the_cause_only_when_nothing_else_is() -> None:
+    aside = line("metrics_not_written", "error", {"code": "DISK_FULL", "type": "OpsError", "message": "m"})
+    cause = line("backup_partial", "error", ERROR, action="Free space.")
+    assert unit.cause_of([cause, aside]).code == "STORE_FULL"
+    assert unit.cause_of([aside]).code == "DISK_FULL"
+
+
 def test_a_printed_error_does_when_nothing_was_logged() -> None:
     found = unit.cause_of(["CONFIG_INVALID: unknown key x.", "Next: Correct it.", "Main process exited"])
     assert (found.code, found.message, found.action) == ("CONFIG_INVALID", "unknown key x.", "Correct it.")
+    assert found.stage == "start"
 
 
 def test_without_an_error_the_last_lines_are_quoted() -> None:
@@ -373,7 +381,7 @@ def test_a_drill_is_told_by_its_verdict() -> None:
     missed = unit.cause_of(
         [line("drill_finished", verdict="failed", cause="RPO objective missed: 9 s of 1 s.")]
     )
-    assert (missed.message, missed.stage) == ("RPO objective missed: 9 s of 1 s.", "")
+    assert (missed.message, missed.stage) == ("RPO objective missed: 9 s of 1 s.", "verdict")
 
 
 @pytest.mark.parametrize(("result", "code"), [("timeout", "JOB_TIMEOUT"), ("oom-kill", "JOB_OUT_OF_MEMORY")])

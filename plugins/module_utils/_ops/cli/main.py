@@ -88,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _watched(session: Session, parsed: argparse.Namespace) -> ExitCode:
-    job = getattr(parsed, "job", "")
+    # A dry run is not the run that somebody waits for.
+    job = "" if getattr(parsed, "dry_run", False) else getattr(parsed, "job", "")
     if not job or not (session.config_path.exists() and job in session.config.notify.pings):
         return ExitCode(parsed.run(session, parsed))
     return ping.watched(

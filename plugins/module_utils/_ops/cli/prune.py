@@ -40,7 +40,7 @@ def register_in(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--dry-run", action="store_true", help="show the plan and remove nothing")
     parser.add_argument("--store", help="only this store (default: all of retention.stores)")
     parser.add_argument("--database", help="only this database (default: all of retention.databases)")
-    parser.set_defaults(run=prune)
+    parser.set_defaults(run=prune, job="prune")
 
 
 def prune(session: Session, arguments: argparse.Namespace) -> ExitCode:

@@ -26,8 +26,10 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _check(session: Session, _arguments: argparse.Namespace) -> ExitCode:
     # Here, not above: every command loads this module.
+    from ..backup import seen
     from ..backup.retention import Policy
     from ..estate.pruning import places
+    from ..telling import tell
 
     config = session.config
     backup, drill = config.backup, config.drill
@@ -37,7 +39,10 @@ def _check(session: Session, _arguments: argparse.Namespace) -> ExitCode:
         # A time zone that is none is told now and not at night.
         Policy.of(config.retention)
         places(config, None, None)
-    sections = (("backup", backup), ("drill", drill), ("retention", config.retention))
+    if config.seen is not None:
+        seen.targets(config)
+    tell.check(config.notify)
+    sections = (("backup", backup), ("drill", drill), ("retention", config.retention), ("seen", config.seen))
     jobs = [name for name, section in sections if section]
     result = {"environment": config.environment, "jobs": jobs, "stores": sorted(config.stores)}
     session.result(

@@ -115,6 +115,12 @@ class Timer:
     result: str = ""
     cron: bool = False
 
+    @property
+    def name(self) -> str:
+        """The job, and the instance of a template's unit: ``backup of pharma``."""
+        instance = self.unit.partition("@")[2].rpartition(".")[0]
+        return f"{self.job} of {instance}" if instance and not self.cron else self.job
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unreadable:

@@ -102,8 +102,7 @@ def backed_up(config: Config) -> tuple[str, ...]:
     """The databases that this host backs up: those configured, and those that have a record."""
     if config.backup is None:
         return ()
-    names = set(config.databases)
-    names |= {path.stem for path in (config.state_dir / "backups").glob("*.json")}
+    names = set(config.databases) | {path.stem for path in (config.state_dir / "backups").glob("*.json")}
     return tuple(sorted(names))
 
 

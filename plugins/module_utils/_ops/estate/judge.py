@@ -315,13 +315,13 @@ def _schedule(known: Facts) -> Iterator[Item]:
 def _timer(known: Facts, timer: facts.Timer) -> Item:
     if timer.cron:
         return Item(
-            section="schedule", name=timer.job, state="healthy", sentence=f"started by cron: {timer.unit}"
+            section="schedule", name=timer.name, state="healthy", sentence=f"started by cron: {timer.unit}"
         )
     last = f"ran {ago(known.now, timer.last_at)}" if timer.last_at else "has not run yet"
     if not timer.active:
         return Item(
             section="schedule",
-            name=timer.job,
+            name=timer.name,
             state="critical",
             sentence=f"{timer.unit} is stopped; {last}",
             action=f"Run: systemctl enable --now {timer.unit}",
@@ -330,7 +330,7 @@ def _timer(known: Facts, timer: facts.Timer) -> Item:
     failed = timer.result not in ("", "success")
     return Item(
         section="schedule",
-        name=timer.job,
+        name=timer.name,
         state="warning" if failed else "healthy",
         sentence=f"{last}{f' and failed ({timer.result})' if failed else ''}; {following}",
         at=timer.last_at,

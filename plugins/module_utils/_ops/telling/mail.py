@@ -14,6 +14,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
 
+from .. import clock
 from ..config import Mail
 from ..errors import OpsError
 from .http import failed
@@ -66,6 +67,15 @@ def send(settings: Mail, message: Message, at: datetime) -> tuple[str, ...]:
             return tuple(sorted(relay.send_message(mail)))
     except (smtplib.SMTPException, OSError) as error:
         raise failed(WHAT, _reason(error)) from error
+
+
+def check(settings: Mail, message: Message) -> None:
+    """Look at addresses and password without asking the relay.
+
+    :raises OpsError: ``CONFIG_INVALID``, ``SECRET_MISSING``, ``SECRET_INVALID``.
+    """
+    build(settings, message, clock.now())
+    _password(settings)
 
 
 def _connection(settings: Mail) -> smtplib.SMTP:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from .. import clock
 from ..config import Mail, Notify, Webhook
 from ..errors import ExitCode, OpsError
-from . import mail, webhook
+from . import http, mail, webhook
 from .message import Failure, compose
 
 
@@ -34,6 +35,31 @@ class Delivery:
             "refused": list(self.refused),
             "error": self.error.as_dict() if self.error else None,
         }
+
+
+JOBS = ("backup", "seen", "drill", "prune")
+"""Jobs that signal a dead man's switch."""
+
+
+def check(notify: Notify) -> None:
+    """Look at the channels without telling anybody, so that a mistake is found now and not at night.
+
+    :raises OpsError: ``CONFIG_INVALID``, ``SECRET_MISSING``, ``SECRET_INVALID``.
+    """
+    if unknown := sorted(set(notify.pings) - set(JOBS)):
+        raise OpsError(
+            "CONFIG_INVALID",
+            f"notify.pings.{unknown[0]} is of no job; there are {', '.join(JOBS)}.",
+            "Correct the configuration and run again.",
+        )
+    trial = Failure(job="test", host="host", environment="lab", at=clock.now(), test=True)
+    message = compose(trial, notify.language)
+    if notify.mail is not None:
+        mail.check(notify.mail, message)
+    for hook in notify.webhooks.values():
+        webhook.shaped(hook, http.read_address(hook.url_file), message)
+    for ping in notify.pings.values():
+        http.read_address(ping.url_file)
 
 
 def tell(notify: Notify, failure: Failure, now: datetime) -> tuple[Delivery, ...]:

@@ -17,6 +17,8 @@ from ..errors import OpsError
 
 SECONDS = 30.0
 LINES = 1000
+START = "start"
+"""The stage of an error that came before the first step began."""
 _PROPERTIES = (
     "Result",
     "ExecMainStatus",
@@ -26,6 +28,17 @@ _PROPERTIES = (
     "ExecMainStartTimestamp",
 )
 _PLAIN_ERROR = re.compile(r"^([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*): (.+)$")
+# What goes wrong beside a job's work and seldom makes it fail.
+_ASIDE = frozenset(
+    {
+        "escrow_metric_not_written",
+        "metrics_not_written",
+        "notification_failed",
+        "ping_failed",
+        "record_damaged",
+        "record_not_written",
+    }
+)
 _UNIT = re.compile(r"^pharma-(?P<job>[a-z]+)(?:@.*)?\.service$")
 _JOBS = frozenset({"backup", "seen", "drill", "prune", "secrets", "verify"})
 _NAME = re.compile(r"^[A-Za-z0-9:_.\\@-]+\.[a-z]+$")
@@ -135,12 +148,21 @@ def journal(invocation: str) -> list[str]:
     """
     if not re.fullmatch(r"[0-9a-f]{32}", invocation):
         return []
+    return _lines(f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}")
+
+
+def journal_of_cron(unit: str) -> list[str]:
+    """The last lines of a job that cron starts: it has no unit, but its lines have the name of one.
+
+    :raises OpsError: as :func:`journal`.
+    """
+    name = unit.partition("@")[0].removesuffix(".service")
+    return _lines("--since=-1d", f"--identifier={name}")
+
+
+def _lines(*words: str) -> list[str]:
     shown = process.run(
-        [
-            *("journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={LINES}"),
-            *(f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"),
-        ],
-        timeout=SECONDS,
+        ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={LINES}", *words], timeout=SECONDS
     )
     return shown.stdout.decode("utf-8", "replace").splitlines()
 
@@ -168,14 +190,15 @@ def cause_of(lines: Sequence[str], result: str = "") -> Cause:
         code=found.code,
         message=found.message,
         action=found.action,
-        stage=found.stage or _stage(logged),
+        stage=found.stage or _stage(logged) or START,
         run_id=_run(logged),
     )
 
 
 def _logged(lines: Sequence[Mapping[str, Any]]) -> Cause | None:
     """The last error among our own lines; how a drill ended says more than what failed on the way."""
-    errors = [line for line in lines if _is_error(line)]
+    every = [line for line in lines if _is_error(line)]
+    errors = [line for line in every if line["msg"] not in _ASIDE] or every
     last = _of_error(errors[-1]) if errors else None
     for line in reversed(lines):
         if line["msg"] == "drill_finished" and line["meta"].get("verdict") not in ("passed", "limited"):
@@ -187,19 +210,17 @@ def _logged(lines: Sequence[Mapping[str, Any]]) -> Cause | None:
                 message=message if known else str(line["meta"].get("cause", "")),
                 action=first.action
                 or "Open the report: docs/runbooks/drill.md says what to do for each stage.",
-                stage=stage if known else "",
+                stage=stage if known else "verdict",
             )
     return last
 
 
 def _is_error(line: Mapping[str, Any]) -> bool:
     error = line.get("error")
-    # A switch that could not be reached never made a job fail.
     return (
         line.get("level") in ("error", "fatal")
         and isinstance(error, dict)
         and isinstance(error.get("code"), str)
-        and line["msg"] != "ping_failed"
     )
 
 
