@@ -342,7 +342,7 @@ def test_a_lock_that_ends_lets_the_set_go(
 def today(on_host: OnHost, shop: None) -> list[str]:
     """Sets of this hour in the bucket that locks by default, made by the host's own unit."""
     for _ in range(3):
-        on_host("db1", "systemctl start pharma-backup.service")
+        on_host("db1", "systemctl start pharma-backup@pharma.service")
     listed = json.loads(
         on_host("staging1", "pharma-ops backup list --json --store offsite-pruner --database pharma")
     )
