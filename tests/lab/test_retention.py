@@ -269,9 +269,7 @@ def test_the_place_is_another_one(on_host: OnHost) -> None:
     """The store is another machine than the database's, and nothing of a set lies on that one's disk."""
     address = on_host("db1", "getent hosts s3").split()[0]
     assert address not in on_host("db1", "hostname --all-ip-addresses").split()
-    assert (
-        on_host("db1", "find / -xdev -name '*.age' -o -xdev -name 'manifest.json' -newer /etc/hostname") == ""
-    )
+    assert on_host("db1", "find / -xdev -name '*.age' 2>/dev/null || true") == ""
 
 
 REFUSED: dict[str, dict[str, Callable[[S3Client, str], Any]]] = {
@@ -407,7 +405,7 @@ def test_the_playbook_shows_the_plan_and_check_removes_nothing(today: list[str],
     playbooks = Playbooks(root, *VARS)
     for words in (("--check",), ()):
         played = playbooks.run("playbooks/prune.yml", *words).succeeded()
-        assert f"keep {today[-1]}" in played.words.replace("keep   ", "keep "), played.output
+        assert f"keep {today[-1]}" in played.words, played.output
         assert "newest, daily" in played.words
         assert "changed=0" in played.words
     nobody = playbooks.run("playbooks/prune.yml", "--limit", "localhost")

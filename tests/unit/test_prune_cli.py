@@ -12,7 +12,7 @@ from estate_samples import CUT, DATABASE, NOW, Host, add_drill, host, put_days, 
 
 from pharma_ops import clock, config
 from pharma_ops.backup.catalogue import list_sets
-from pharma_ops.cli.main import main
+from pharma_ops.cli.main import build_parser, main
 from pharma_ops.cli.prune import text_of
 from pharma_ops.estate import pruning
 from pharma_ops.store.local import LocalStore
@@ -158,3 +158,21 @@ def test_the_check_of_the_configuration_reads_the_policy(
     here.config.write_text(whole.replace('stores = ["offsite-pruner"', 'stores = ["nowhere"'))
     assert main(["config", "check", "--config", str(here.config)]) == 2
     assert "no store is named 'nowhere'" in capsys.readouterr().err
+
+
+def test_a_dry_run_is_no_sign_of_life_of_the_job() -> None:
+    parser = build_parser()
+    assert parser.parse_args(["backup", "prune"]).job == "prune"
+    looked = parser.parse_args(["backup", "prune", "--dry-run"])
+    assert (looked.dry_run, looked.job) == (True, "")
+
+
+def test_a_blocked_run_leaves_its_cause_as_the_last_error_of_the_log(
+    here: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_days(here.store, 8, now=NOW - 3 * DAY)
+    assert main(["backup", "prune", "--config", str(here.config)]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    last = [line for line in lines if line["level"] == "error"][-1]
+    assert (last["msg"], last["error"]["code"]) == ("prune_blocked", "RETENTION_NEWEST_TOO_OLD")
+    assert last["meta"]["action"].startswith("Find out why")

@@ -96,6 +96,11 @@ def test_both_roles_describe_a_store_alike(root: Path) -> None:
     assert {name: option for name, option in writer.items() if name not in of_uploads} == reader
 
 
+def test_the_pruner_describes_its_stores_like_them(root: Path) -> None:
+    stores = options(root, "retention")["retention_stores"]
+    assert stores["options"] == options(root, "staging")["staging_store"]["options"]
+
+
 def test_two_roles_on_one_host_write_the_same_rule_for_new_clusters(root: Path) -> None:
     first, second = (
         root.joinpath("roles", role, "templates/createcluster.conf.j2").read_text()

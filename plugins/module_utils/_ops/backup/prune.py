@@ -161,7 +161,10 @@ def prune(store: ObjectStore, found: Survey, log: Log) -> Outcome:
     """
     outcome = Outcome(survey=found)
     if found.plan.block:
-        log.warn("prune_blocked", database=found.database, store=found.description, **_why(found))
+        error = found.plan.block.error()
+        log.error(
+            "prune_blocked", error, database=found.database, store=found.description, action=error.action
+        )
         return outcome
     for decision in found.plan.decisions:
         if decision.action == "remove":
@@ -237,8 +240,3 @@ def _last_touched(listing: list[ObjectInfo], uploads: list[UploadInfo]) -> dict[
 def _newest(touched: Mapping[str, datetime]) -> Iterator[tuple[str, datetime]]:
     if touched:
         yield max(touched.items(), key=lambda item: item[1])
-
-
-def _why(found: Survey) -> dict[str, Any]:
-    block = found.plan.block
-    return {"code": block.code, "reason": block.message} if block else {}

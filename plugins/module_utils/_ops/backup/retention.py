@@ -339,7 +339,7 @@ def _cycle_failed(ordered: list[Candidate], policy: Policy, now: datetime) -> Bl
         return Block(
             "RETENTION_NOTHING_COMPLETE",
             "cycle failed: there is no complete set, so nothing may be removed.",
-            "Look at the last run of the backup: systemctl status pharma-backup.service on the database's host.",
+            "Look at the last run of the backup: systemctl status pharma-backup@NAME.service on the database's host.",
         )
     last = past[-1]
     if last.state == "unfinished" and _last_sign(last) + policy.grace <= now:
@@ -347,7 +347,7 @@ def _cycle_failed(ordered: list[Candidate], policy: Policy, now: datetime) -> Bl
             "RETENTION_CYCLE_FAILED",
             f"cycle failed: the last attempt, {last.id}, was never finished; the newest complete set is "
             f"{newest.id}.",
-            "Find out why in the journal of pharma-backup.service on the database's host, and make a set: "
+            "Find out why in the journal of pharma-backup@NAME.service on the database's host, and make a set: "
             "pharma-ops backup create.",
         )
     if now - newest.started_at > policy.max_age:
@@ -355,7 +355,7 @@ def _cycle_failed(ordered: list[Candidate], policy: Policy, now: datetime) -> Bl
             "RETENTION_NEWEST_TOO_OLD",
             f"cycle failed: the newest complete set, {newest.id}, is {_hours(now - newest.started_at)} old; "
             f"at most {_hours(policy.max_age)} are allowed.",
-            "Find out why no newer one came (pharma-backup.timer on the database's host), and make one: "
+            "Find out why no newer one came (pharma-backup@NAME.timer on the database's host), and make one: "
             "pharma-ops backup create.",
         )
     return None

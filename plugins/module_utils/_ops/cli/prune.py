@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,20 @@ def register_in(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         epilog="Exit codes: 0 done, 1 blocked or not all could be removed, 2 could not run.",
         parents=[common_options()],
     )
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and remove nothing")
+    parser.add_argument("--dry-run", action=_DryRun, help="show the plan and remove nothing")
     parser.add_argument("--store", help="only this store (default: all of retention.stores)")
     parser.add_argument("--database", help="only this database (default: all of retention.databases)")
-    parser.set_defaults(run=prune, job="prune")
+    parser.set_defaults(run=prune, job="prune", dry_run=False)
+
+
+class _DryRun(argparse.Action):
+    """A dry run is not the job that a dead man's switch waits for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, help=help)
+
+    def __call__(self, _parser: object, namespace: argparse.Namespace, *_: object) -> None:
+        namespace.dry_run, namespace.job = True, ""
 
 
 def prune(session: Session, arguments: argparse.Namespace) -> ExitCode:
