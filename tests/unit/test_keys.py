@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -379,3 +380,33 @@ def test_the_list_fails_when_the_newest_set_is_closed_to_this_host(
     text = capsys.readouterr().out
     assert "names no escrow recipient" in text
     assert "No key of this host opens the newest set" in text
+
+
+# -- --identity ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_is_typed_on_a_terminal_is_not_shown(engine_path: Path) -> None:
+    import pty
+
+    master, terminal = pty.openpty()
+    program = "from pharma_ops.cli.identity import read_identity; print(len(read_identity('-')))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env=os.environ | {"PYTHONPATH": str(engine_path)},
+        start_new_session=True,
+    ) as child:
+        os.close(terminal)
+        shown = os.read(master, 1000)
+        assert b"Ctrl-D" in shown
+        os.write(master, NEW.secret + b"\x04")
+        assert child.stdout is not None
+        assert child.stdout.read() == f"{len(NEW.secret)}\n".encode()
+    os.set_blocking(master, False)
+    with contextlib.suppress(OSError):
+        shown += os.read(master, 10_000)
+    os.close(master)
+    assert child.returncode == 0
+    assert b"SECRET" not in shown

@@ -48,6 +48,7 @@ class Drill:
     :ivar backup_id: the set to prove; None: the newest complete one.
     :ivar dump_file: a bare dump instead of a set; the drill is then a limited one.
     :ivar release_version: the release to start, instead of the one that the manifest names.
+    :ivar identity: content of an identity file that is used instead of the host's.
     """
 
     drill_id: str
@@ -59,6 +60,7 @@ class Drill:
     backup_id: str | None = None
     dump_file: Path | None = None
     release_version: str | None = None
+    identity: bytes | None = field(default=None, repr=False)
 
     archive: Archive | None = None
     backup: Backup | None = None

@@ -18,6 +18,7 @@ from typing import Any
 from .. import __version__, clock, locks
 from ..config import Config
 from ..errors import ExitCode, OpsError
+from ..evidence import escrow
 from ..evidence.publish import publish
 from ..evidence.record import DrillRecord, Objective, Subject, Verdict
 from ..files import sha256_of
@@ -93,6 +94,7 @@ def run_drill(
     backup_id: str | None = None,
     dump_file: Path | None = None,
     release: str | None = None,
+    identity: bytes | None = None,
     log: Log,
     progress: Progress,
 ) -> DrillOutcome:
@@ -101,6 +103,7 @@ def run_drill(
     :param backup_id: the set to prove; None: the newest complete one.
     :param dump_file: prove a bare custom-format dump instead (a limited drill).
     :param release: version of the release to start, instead of the one that the manifest names.
+    :param identity: content of an identity file, used instead of the host's.
     :raises OpsError: the drill could not begin (``CONFIG_INVALID``, ``LOCK_HELD``, ``DUMP_INVALID``,
         ``WORK_DIR_UNUSABLE``, ``LEFTOVERS``) or its evidence could not be written. What goes wrong
         within a stage is in the record instead.
@@ -131,6 +134,7 @@ def run_drill(
                 backup_id=backup_id,
                 dump_file=dump_file,
                 release_version=release,
+                identity=identity,
                 archive=found,
                 dump=dump_file.resolve() if dump_file else None,
             )
@@ -163,6 +167,7 @@ def _run(drill: Drill, runner: Runner) -> DrillOutcome:
         signing_key=_signing_key(drill),
     )
     measures.publish(drill.config, record, drill.log)
+    escrow.tell(drill.config, record, drill.log)
     return DrillOutcome(record, directory)
 
 

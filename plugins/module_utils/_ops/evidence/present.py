@@ -262,6 +262,8 @@ class _Builder:
         return stage.summary, True
 
     def _fact(self, key: str, value: Any) -> str:
+        if key == "keyRole":
+            return self.words.get(f"role_{value}", str(value))
         if isinstance(value, bool) or not isinstance(value, int | float):
             return str(value)
         if key in _SIZES:

@@ -96,6 +96,8 @@ WORDS = {
     "duration_total": "whole drill",
     "no_release": "none was started",
     "subjects": "Digests",
+    "role_escrow": "escrow",
+    "role_in use": "in use",
 }
 
 VERDICTS = {
@@ -142,7 +144,7 @@ STAGES = {
     ),
     "decrypt": StageTexts(
         label="Decryption",
-        expected="this host's key opens every object and the content is right",
+        expected="the key opens every object and the content is right",
         failed="The backup could not be decrypted.",
         unknown="The decryption did not end.",
         action="Check this host's age key and the backup's recipients; the escrow key opens it too.",
@@ -234,8 +236,9 @@ ERRORS = {
     "MANIFEST_INVALID": "The backup's manifest is not valid",
     "SIGNATURE_INVALID": "The signature is of no trusted key, or the content was altered",
     "IDENTITY_MISSING": "The key that decrypts the backup is missing on this host",
-    "IDENTITY_INVALID": "This host's decryption key is not an age key",
-    "IDENTITY_WRONG": "The backup was not encrypted for this host's key",
+    "IDENTITY_INVALID": "The decryption key is not an age key",
+    "IDENTITY_EXPOSED": "The decryption key may be read by others than its owner",
+    "IDENTITY_WRONG": "The backup was not encrypted for this key",
     "CIPHERTEXT_DAMAGED": "The encrypted file is damaged or cut",
     "DISK_FULL": "This host has no disk space left",
     "DUMP_INVALID": "The file is not a custom-format dump of pg_dump",
@@ -286,6 +289,8 @@ FACTS = {
     "neededBytes": "space needed",
     "serverMajor": "PostgreSQL",
     "signer": "key",
+    "keyFingerprint": "key",
+    "keyRole": "role of the key",
 }
 
 TEXTS = Texts(

@@ -94,6 +94,8 @@ WORDS = {
     "duration_total": "exercício inteiro",
     "no_release": "nenhuma foi iniciada",
     "subjects": "Resumos criptográficos",
+    "role_escrow": "custódia",
+    "role_in use": "em uso",
 }
 
 VERDICTS = {
@@ -144,7 +146,7 @@ STAGES = {
     ),
     "decrypt": StageTexts(
         label="Decifração",
-        expected="a chave deste host abre cada objeto e o conteúdo confere",
+        expected="a chave abre cada objeto e o conteúdo confere",
         failed="O backup não pôde ser decifrado.",
         unknown="A decifração não terminou.",
         action="Verifique a chave age deste host e os destinatários do backup; "
@@ -237,8 +239,9 @@ ERRORS = {
     "MANIFEST_INVALID": "O manifesto do backup não é válido",
     "SIGNATURE_INVALID": "A assinatura não é de uma chave confiável, ou o conteúdo foi alterado",
     "IDENTITY_MISSING": "Falta neste host a chave que decifra o backup",
-    "IDENTITY_INVALID": "A chave de decifração deste host não é uma chave age",
-    "IDENTITY_WRONG": "O backup não foi cifrado para a chave deste host",
+    "IDENTITY_INVALID": "A chave de decifração não é uma chave age",
+    "IDENTITY_EXPOSED": "A chave de decifração pode ser lida por outros além do dono",
+    "IDENTITY_WRONG": "O backup não foi cifrado para esta chave",
     "CIPHERTEXT_DAMAGED": "O arquivo cifrado está danificado ou cortado",
     "DISK_FULL": "Falta espaço em disco neste host",
     "DUMP_INVALID": "O arquivo não é um dump do pg_dump em formato custom",
@@ -289,6 +292,8 @@ FACTS = {
     "neededBytes": "espaço necessário",
     "serverMajor": "PostgreSQL",
     "signer": "chave",
+    "keyFingerprint": "chave",
+    "keyRole": "papel da chave",
 }
 
 KINDS = {
