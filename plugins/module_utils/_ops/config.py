@@ -124,6 +124,17 @@ class Drill:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """Dumps that others make (docs/adopting-dumps.md); ``timezone`` is the one of the host that makes them."""
+
+    store: str = "offsite"
+    prefix: str = ""
+    pattern: str = "*"
+    database: str = ""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Where the signed evidence of the drills is kept, and how the report is written.
 
@@ -268,6 +279,7 @@ class Config:
     seen: Seen | None = None
     notify: Notify = Notify()
     metrics_dir: Path = Path("/var/lib/pharma-ops/metrics")
+    foreign: dict[str, Foreign] = field(default_factory=dict)
 
     def store(self, name: str) -> Store:
         """The store of that name.

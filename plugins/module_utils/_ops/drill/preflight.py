@@ -62,8 +62,8 @@ def _locale(drill: Drill, report: Report) -> None:
 
 
 def _disk(drill: Drill, report: Report) -> None:
-    if drill.dump_file is not None:
-        dump_bytes, copies = drill.dump_file.stat().st_size, 0
+    if drill.limited:
+        dump_bytes, copies = needed(drill.dump).stat().st_size, 0
     else:
         manifest = needed(drill.backup).manifest
         dump_bytes = sum(entry.plaintext_bytes for entry in manifest.objects)
