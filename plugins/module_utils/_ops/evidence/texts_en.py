@@ -306,6 +306,7 @@ FACTS = {
     "neededBytes": "space needed",
     "serverMajor": "PostgreSQL",
     "signer": "key",
+    "created": "pg_dump begun, local time",
     "keyFingerprint": "key",
     "keyRole": "role of the key",
 }

@@ -309,6 +309,7 @@ FACTS = {
     "neededBytes": "espaço necessário",
     "serverMajor": "PostgreSQL",
     "signer": "chave",
+    "created": "início do pg_dump, hora local",
     "keyFingerprint": "chave",
     "keyRole": "papel da chave",
 }
