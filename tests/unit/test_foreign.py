@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pharma_ops import config
 from pharma_ops.backup import foreign
 from pharma_ops.backup.catalogue import is_set_id
+from pharma_ops.config_foreign import Foreign
 from pharma_ops.drill.foreign import created_at
 from pharma_ops.errors import OpsError
 from pharma_ops.evidence.parse import parse_statement
@@ -24,7 +25,7 @@ from pharma_ops.evidence.record import Objective, Verdict
 from pharma_ops.store.base import ObjectInfo
 
 UTC_ZONE = ZoneInfo("UTC")
-SPEC = config.Foreign(prefix="erp/", pattern="*.dump*")
+SPEC = Foreign(prefix="erp/", pattern="*.dump*")
 STORED = datetime(2026, 2, 20, tzinfo=UTC)
 
 

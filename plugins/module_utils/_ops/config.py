@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .config_foreign import Foreign
 from .errors import OpsError
 
 DEFAULT_PATH = Path("/etc/pharma-ops/config.toml")
@@ -121,17 +122,6 @@ class Drill:
     rpo_objective_seconds: int = 26 * 3600
     journey_file: Path | None = None
     application: DrillApplication | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Foreign:
-    """Dumps that others make (docs/adopting-dumps.md); ``timezone`` is the one of the host that makes them."""
-
-    store: str = "offsite"
-    prefix: str = ""
-    pattern: str = "*"
-    database: str = ""
-    timezone: str = "UTC"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from .. import clock, config
+from .. import clock
+from ..config import Config
+from ..config_foreign import Foreign
 from ..errors import OpsError
 from ..store.base import ObjectInfo, ObjectStore, checked_key
 
@@ -76,7 +78,7 @@ class ForeignDump:
         }
 
 
-def source(settings: config.Config, name: str) -> config.Foreign:
+def source(settings: Config, name: str) -> Foreign:
     """The section ``[foreign.<name>]``.
 
     :raises OpsError: ``CONFIG_INVALID``; lists the names there are.
@@ -91,7 +93,7 @@ def source(settings: config.Config, name: str) -> config.Foreign:
     return settings.foreign[name]
 
 
-def list_dumps(store: ObjectStore, name: str, spec: config.Foreign) -> list[ForeignDump]:
+def list_dumps(store: ObjectStore, name: str, spec: Foreign) -> list[ForeignDump]:
     """The dumps of a source, oldest first.
 
     :raises OpsError: codes that begin with ``STORE_``; ``CONFIG_INVALID`` for an unknown time zone.
@@ -99,7 +101,7 @@ def list_dumps(store: ObjectStore, name: str, spec: config.Foreign) -> list[Fore
     return dumps_of(store.list(spec.prefix), name, spec)
 
 
-def dumps_of(listing: Iterable[ObjectInfo], name: str, spec: config.Foreign) -> list[ForeignDump]:
+def dumps_of(listing: Iterable[ObjectInfo], name: str, spec: Foreign) -> list[ForeignDump]:
     """Those objects of a listing that match the pattern; directory markers are none."""
     zone = zone_of(name, spec)
     found = [
@@ -155,7 +157,7 @@ def moment_in(name: str, zone: ZoneInfo) -> datetime | None:
     return None
 
 
-def zone_of(name: str, spec: config.Foreign) -> ZoneInfo:
+def zone_of(name: str, spec: Foreign) -> ZoneInfo:
     """The time zone of the host that makes the dumps.
 
     :raises OpsError: ``CONFIG_INVALID``.
@@ -170,7 +172,7 @@ def zone_of(name: str, spec: config.Foreign) -> ZoneInfo:
         ) from error
 
 
-def _dump(item: ObjectInfo, name: str, spec: config.Foreign, zone: ZoneInfo) -> ForeignDump:
+def _dump(item: ObjectInfo, name: str, spec: Foreign, zone: ZoneInfo) -> ForeignDump:
     named = moment_in(item.key.removeprefix(spec.prefix), zone)
     # A name from the future would hide every honest one that follows.
     believed = named is not None and named <= item.modified + _CLOCK_TOLERANCE

@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from ..backup.foreign import ForeignDump
-from ..config import Config, Foreign
+from ..config import Config
 from ..config import Drill as Settings
+from ..config_foreign import Foreign
 from ..log import Log
 from ..postgres.cluster import Cluster
 from ..postgres.content import Content
