@@ -23,6 +23,12 @@ options:
   backup_id:
     description: Which set to prove; by default the newest complete one.
     type: str
+  identity:
+    description:
+      - Content of an age identity file that is used instead of the host's own key, such as the escrow key.
+      - It stays in memory on the host as long as the module is sent through standard input (C(ansible_pipelining=true),
+        as C(playbooks/drill.yml) has it); without pipelining Ansible writes it into a temporary file there.
+    type: str
   fail_when_not_proven:
     description:
       - Whether a drill with another verdict than V(passed) fails the task.
@@ -116,20 +122,31 @@ from ansible_collections.pharma.hardening.plugins.module_utils._ops.drill import
 from ansible_collections.pharma.hardening.plugins.module_utils._ops.errors import OpsError
 from ansible_collections.pharma.hardening.plugins.module_utils._ops.evidence.record import Verdict
 from ansible_collections.pharma.hardening.plugins.module_utils._ops.progress import Silent
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.sealing import keys
 
 
 def main() -> None:
     """Run the module."""
     arguments = ops_module.CONFIG_ARGUMENT | {
         "backup_id": {"type": "str"},
+        "identity": {"type": "str", "no_log": True},
         "fail_when_not_proven": {"type": "bool", "default": True},
     }
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
     ops_module.run(module, lambda: _check(module) if module.check_mode else _drill(module))
 
 
+def _identity(module: AnsibleModule) -> bytes | None:
+    if module.params["identity"] is None:
+        return None
+    identity = module.params["identity"].encode()
+    keys.read_identities(identity)
+    return identity
+
+
 def _check(module: AnsibleModule) -> dict:
     config = ops_module.load_config(module)
+    _identity(module)
     store, database = place(config)
     sets = catalogue.list_sets(store, database)
     wanted = module.params["backup_id"]
@@ -146,7 +163,13 @@ def _check(module: AnsibleModule) -> dict:
 def _drill(module: AnsibleModule) -> dict:
     config = ops_module.load_config(module)
     log = ops_module.quiet_log(config.environment, "drill")
-    outcome = drill_run.run_drill(config, backup_id=module.params["backup_id"], log=log, progress=Silent())
+    outcome = drill_run.run_drill(
+        config,
+        backup_id=module.params["backup_id"],
+        identity=_identity(module),
+        log=log,
+        progress=Silent(),
+    )
     result = {"changed": True} | outcome.as_dict()
     if outcome.record.verdict is not Verdict.PASSED and module.params["fail_when_not_proven"]:
         verdict, cause = outcome.record.verdict, outcome.record.cause

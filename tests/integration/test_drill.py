@@ -253,7 +253,7 @@ def test_a_manifest_of_an_unknown_signer_is_not_believed(
     assert "trusted keys" in outcome.record.cause
 
 
-def test_a_wrong_identity_fails_at_decrypt(backed_up: config.Config, tmp_path: Path) -> None:
+def test_a_wrong_identity_fails_before_anything_is_fetched(backed_up: config.Config, tmp_path: Path) -> None:
     import subprocess
 
     other = tmp_path / "other.txt"
@@ -261,7 +261,9 @@ def test_a_wrong_identity_fails_at_decrypt(backed_up: config.Config, tmp_path: P
     assert backed_up.drill is not None
     settings = dataclasses.replace(backed_up, drill=dataclasses.replace(backed_up.drill, identity_file=other))
     outcome = drill(settings)
-    assert verdicts(outcome)["decrypt"] == "failed"
+    found = verdicts(outcome)
+    assert (found["preflight"], found["fetch"]) == ("failed", "not_run")
+    assert "was encrypted for the recipients" in outcome.record.cause
     assert_nothing_left(settings)
 
 

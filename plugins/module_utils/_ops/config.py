@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .config_foreign import Foreign
 from .errors import OpsError
 
 DEFAULT_PATH = Path("/etc/pharma-ops/config.toml")
@@ -268,6 +269,7 @@ class Config:
     seen: Seen | None = None
     notify: Notify = Notify()
     metrics_dir: Path = Path("/var/lib/pharma-ops/metrics")
+    foreign: dict[str, Foreign] = field(default_factory=dict)
 
     def store(self, name: str) -> Store:
         """The store of that name.

@@ -62,6 +62,11 @@ def new_id(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
+def is_set_id(name: str) -> bool:
+    """Whether a name has the form of a set's id."""
+    return _ID.fullmatch(name) is not None
+
+
 def started_at(backup_id: str) -> datetime:
     """The time in an id.
 

@@ -14,7 +14,7 @@ from ..errors import OpsError
 from ..postgres import catalog, programs
 from ..postgres.connection import Target, connect, translated
 from ..sealing import signing
-from ..sealing.recipients import Recipient, load_recipients
+from ..sealing.recipients import Recipient, backup_recipients
 from ..store.base import UPLOAD_BUDGET_BYTES
 from ..store.open import open_store
 from ..store.s3_upload import MIN_BUDGET_BYTES
@@ -135,7 +135,7 @@ def prepare(place: Place, backup_id: str) -> Plan:
 
     :raises OpsError: the cause, with its object.
     """
-    recipients = tuple(load_recipients(place.backup.recipients_file))
+    recipients = backup_recipients(place.backup.recipients_file)
     key = _signing_key(place.backup.signing_key_file)
     target = Target.from_config(place.database, place.section)
     with connect(target, autocommit=True) as connection:

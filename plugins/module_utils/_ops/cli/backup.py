@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..backup import foreign
 from ..backup.catalogue import SetInfo, list_sets, newest_complete
 from ..backup.create import create_backup
 from ..backup.place import place
@@ -18,6 +19,7 @@ from ..backup.result import StoreResult
 from ..backup.verify import verify_set
 from ..errors import ExitCode, OpsError
 from ..store.base import ObjectStore
+from ..store.open import open_store
 from . import prune, seen, show
 
 if TYPE_CHECKING:
@@ -45,6 +47,13 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
             "--store", help="name of the store (default: the drill's, else the backup's first)"
         )
     seen.add(commands)
+    listing.add_argument(
+        "--foreign",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="list the dumps made by others instead: of the section [foreign.NAME], or of all",
+    )
     check.add_argument("backup_id", nargs="?", default=LATEST, help="id of the backup (default: latest)")
     check.add_argument(
         "--signers", type=Path, metavar="FILE", help="public keys to trust (default: the drill's)"
@@ -98,11 +107,36 @@ def _told(store: StoreResult) -> str:
 
 def list_command(session: Session, arguments: argparse.Namespace) -> ExitCode:
     """List the sets of a database, oldest first."""
+    if arguments.foreign is not None:
+        return _list_foreign(session, arguments.foreign)
     store, database = place(session.config, arguments.store, arguments.database)
     sets = list_sets(store, database)
     head = f"{len(sets)} backup sets of {database} in {store.description}"
     lines = [f"{item.id}  {item.state:<10}  {show.size(item.bytes):>12}" for item in sets]
     session.result({"backups": [item.as_dict() for item in sets]}, "\n".join([head, *lines]))
+    return ExitCode.PROVEN
+
+
+def _list_foreign(session: Session, name: str) -> ExitCode:
+    """List dumps made by others, oldest first; by what is missing they are told from sets."""
+    names = [name] if name else sorted(session.config.foreign)
+    if not names:
+        foreign.source(session.config, "NAME")
+    lines: list[str] = []
+    dumps: list[foreign.ForeignDump] = []
+    for each in names:
+        spec = foreign.source(session.config, each)
+        store = open_store(session.config.store(spec.store))
+        found = foreign.list_dumps(store, each, spec)
+        lines.append(f"{len(found)} foreign dumps of {each} in {store.description}")
+        lines += [
+            f"{item.id}  {foreign.KIND:<8}  {show.size(item.bytes):>12}  {item.key}"
+            f"{'' if item.usable else '  (name cannot be asked for)'}"
+            for item in found
+        ]
+        dumps += found
+    lines.append("Without manifest and signature: a drill of one is limited (docs/adopting-dumps.md).")
+    session.result({"backups": [item.as_dict() for item in dumps]}, "\n".join(lines))
     return ExitCode.PROVEN
 
 

@@ -15,6 +15,7 @@ from ..config import DEFAULT_PATH, Config, Drill
 from ..errors import ExitCode, OpsError
 from ..evidence.record import DrillRecord, Verdict
 from ..progress import Silent
+from .identity import read_identity
 
 if TYPE_CHECKING:
     from ..drill.run import DrillOutcome
@@ -45,8 +46,22 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="FILE",
         help="prove a bare pg_dump custom-format file; needs no configuration, store or manifest",
     )
+    source.add_argument(
+        "--foreign",
+        metavar="NAME",
+        help="prove the newest dump made by others of the section [foreign.NAME]",
+    )
+    run_parser.add_argument(
+        "--object", metavar="KEY", help="with --foreign: this object (key or id) instead of the newest"
+    )
     run_parser.add_argument(
         "--release", metavar="VERSION", help="start this release instead of the one that the manifest names"
+    )
+    run_parser.add_argument(
+        "--identity",
+        metavar="FILE",
+        help="open the backup with this key alone, such as the escrow key, instead of the host's; - reads it "
+        "from standard input, so that it lies on no disk",
     )
     run_parser.add_argument(
         "--evidence",
@@ -68,6 +83,9 @@ def run(session: Session, arguments: argparse.Namespace) -> ExitCode:
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise OpsError("ARGUMENT_INVALID", f"--jobs must be at least 1, not {arguments.jobs}.", "Correct it.")
+    if arguments.object is not None and arguments.foreign is None:
+        raise OpsError("ARGUMENT_INVALID", "--object needs --foreign.", "Name the section of the dumps too.")
+    identity = read_identity(arguments.identity, dump=arguments.dump is not None)
     config = _with_options(_config(session, arguments), arguments)
     # With a bare dump there may be no file to read; the session's log asks for it later.
     vars(session)["config"] = config
@@ -76,6 +94,8 @@ def run(session: Session, arguments: argparse.Namespace) -> ExitCode:
         backup_id=arguments.backup,
         dump_file=arguments.dump,
         release=arguments.release,
+        identity=identity,
+        foreign_dump=(arguments.foreign, arguments.object) if arguments.foreign else None,
         log=session.log,
         # Without a terminal the drill's own log lines tell the same.
         progress=session.progress if session.terminal else Silent(),

@@ -9,6 +9,7 @@ from ..restoring import acquire
 from ..restoring.context import needed
 from ..restoring.runner import Report
 from ..store.open import open_store
+from . import identity
 from .context import Drill
 
 
@@ -44,11 +45,17 @@ def decrypt(drill: Drill, report: Report) -> None:
     drill.dump, drill.globals_sql = acquire.decrypt(
         needed(drill.backup),
         drill.workspace.directory,
-        drill.settings.identity_file,
+        identity.source(drill),
         drill.user,
         drill.progress,
         report,
     )
+    report.facts |= identity.facts(drill, report.facts["keyFingerprint"])
+    if report.verdict == "passed":
+        opener = f"{report.facts['keyFingerprint']} ({report.facts['keyRole']})"
+        report.summary = (
+            f"Dump and globals are what was encrypted on the source; the key {opener} opened them."
+        )
 
 
 def trusted_signers(drill: Drill) -> bytes:

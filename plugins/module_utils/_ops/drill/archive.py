@@ -99,6 +99,7 @@ def _check_magic(path: Path) -> None:
         ) from error
     if start != MAGIC:
         kind = "a plain SQL dump" if start[:2] in (b"--", b"\n-", b"SE") else "no pg_dump archive"
+        kind = "a gzip file" if start[:2] == b"\x1f\x8b" else "empty" if not start else kind
         raise _invalid(path, f"it is {kind}")
 
 

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+from ..backup.foreign import ForeignDump
 from ..config import Config
 from ..config import Drill as Settings
+from ..config_foreign import Foreign
 from ..log import Log
 from ..postgres.cluster import Cluster
 from ..postgres.content import Content
 from ..progress import Progress
 from ..restoring.context import Backup, needed
+from ..store.base import ObjectStore
 from .archive import Archive
 from .isolation import Sandbox
 from .workspace import Workspace
@@ -42,12 +46,32 @@ class Application:
 
 
 @dataclass(kw_only=True)
+class ForeignDrill:
+    """A dump made by others: what was asked for, and what the stages have found.
+
+    :ivar wanted: key or id of an object; None: the newest one.
+    :ivar sha256: of the object as it lies in the store; empty until it was fetched.
+    :ivar created_at: what the dump's header says, believed.
+    """
+
+    name: str
+    spec: Foreign
+    wanted: str | None = None
+    store: ObjectStore | None = None
+    chosen: ForeignDump | None = None
+    sha256: str = ""
+    created_at: datetime | None = None
+
+
+@dataclass(kw_only=True)
 class Drill:
     """One drill.
 
     :ivar backup_id: the set to prove; None: the newest complete one.
     :ivar dump_file: a bare dump instead of a set; the drill is then a limited one.
     :ivar release_version: the release to start, instead of the one that the manifest names.
+    :ivar foreign: a dump of others in a store; the drill is a limited one as well.
+    :ivar identity: content of an identity file that is used instead of the host's.
     """
 
     drill_id: str
@@ -59,6 +83,8 @@ class Drill:
     backup_id: str | None = None
     dump_file: Path | None = None
     release_version: str | None = None
+    identity: bytes | None = field(default=None, repr=False)
+    foreign: ForeignDrill | None = None
 
     archive: Archive | None = None
     backup: Backup | None = None
@@ -73,7 +99,7 @@ class Drill:
     @property
     def limited(self) -> bool:
         """Whether a bare dump file is proven, and not a backup set."""
-        return self.dump_file is not None
+        return self.dump_file is not None or self.foreign is not None
 
     @property
     def user(self) -> str | None:

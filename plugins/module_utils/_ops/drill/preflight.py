@@ -14,6 +14,7 @@ from ..journey import spec
 from ..restoring import host
 from ..restoring.context import needed
 from ..restoring.runner import Report
+from . import identity
 from .context import Drill, Release
 
 
@@ -24,7 +25,7 @@ def preflight(drill: Drill, report: Report) -> None:
     _locale(drill, report)
     _disk(drill, report)
     if not drill.limited:
-        host.key("decryption key", drill.settings.identity_file, report)
+        identity.preflight(drill, report)
         host.key("signing key of the evidence", drill.config.evidence.signing_key_file, report)
     if not drill.limited or drill.release_version:
         _release(drill, report)
@@ -61,8 +62,8 @@ def _locale(drill: Drill, report: Report) -> None:
 
 
 def _disk(drill: Drill, report: Report) -> None:
-    if drill.dump_file is not None:
-        dump_bytes, copies = drill.dump_file.stat().st_size, 0
+    if drill.limited:
+        dump_bytes, copies = needed(drill.dump).stat().st_size, 0
     else:
         manifest = needed(drill.backup).manifest
         dump_bytes = sum(entry.plaintext_bytes for entry in manifest.objects)

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, clock, locks
+from ..backup.foreign import source as foreign_source
 from ..config import Config
 from ..errors import ExitCode, OpsError
+from ..evidence import escrow
 from ..evidence.publish import publish
 from ..evidence.record import DrillRecord, Objective, Subject, Verdict
 from ..files import sha256_of
@@ -26,8 +28,8 @@ from ..log import Log
 from ..progress import Progress
 from ..restoring.runner import Report, Runner, Stage
 from ..sealing import signing
-from . import acquire, application, archive, measures, preflight, proving, restoring, workspace
-from .context import Drill
+from . import acquire, application, archive, foreign, measures, preflight, proving, restoring, workspace
+from .context import Drill, ForeignDrill
 from .teardown import teardown
 from .workspace import Workspace
 
@@ -93,6 +95,8 @@ def run_drill(
     backup_id: str | None = None,
     dump_file: Path | None = None,
     release: str | None = None,
+    identity: bytes | None = None,
+    foreign_dump: tuple[str, str | None] | None = None,
     log: Log,
     progress: Progress,
 ) -> DrillOutcome:
@@ -101,6 +105,9 @@ def run_drill(
     :param backup_id: the set to prove; None: the newest complete one.
     :param dump_file: prove a bare custom-format dump instead (a limited drill).
     :param release: version of the release to start, instead of the one that the manifest names.
+    :param identity: content of an identity file, used instead of the host's.
+    :param foreign_dump: a section ``[foreign.<name>]`` and the key or id of an object (None: the newest), to
+        prove a dump made by others (a limited drill too).
     :raises OpsError: the drill could not begin (``CONFIG_INVALID``, ``LOCK_HELD``, ``DUMP_INVALID``,
         ``WORK_DIR_UNUSABLE``, ``LEFTOVERS``) or its evidence could not be written. What goes wrong
         within a stage is in the record instead.
@@ -112,6 +119,13 @@ def run_drill(
             "Run the role pharma.hardening.staging on this host.",
         )
     settings = config.drill
+    asked = (
+        ForeignDrill(
+            name=foreign_dump[0], spec=foreign_source(config, foreign_dump[0]), wanted=foreign_dump[1]
+        )
+        if foreign_dump
+        else None
+    )
     found = archive.inspect(dump_file) if dump_file else None
     drill_id = new_drill_id(clock.now())
     user = settings.user if os.geteuid() == 0 else None
@@ -131,6 +145,8 @@ def run_drill(
                 backup_id=backup_id,
                 dump_file=dump_file,
                 release_version=release,
+                identity=identity,
+                foreign=asked,
                 archive=found,
                 dump=dump_file.resolve() if dump_file else None,
             )
@@ -163,12 +179,14 @@ def _run(drill: Drill, runner: Runner) -> DrillOutcome:
         signing_key=_signing_key(drill),
     )
     measures.publish(drill.config, record, drill.log)
+    escrow.tell(drill.config, record, drill.log)
     return DrillOutcome(record, directory)
 
 
 def stages(drill: Drill) -> list[Stage]:
     """The stages before the teardown, in order, with what a limited drill leaves out."""
     no_set = "A bare dump file has no manifest and no store." if drill.limited else ""
+    no_set = "A dump made by others has no manifest." if drill.foreign else no_set
     no_release = "No release was given." if drill.limited and not drill.release_version else ""
     no_journey = no_release or (
         "No journey is configured." if drill.limited and drill.settings.journey_file is None else ""
@@ -179,12 +197,24 @@ def stages(drill: Drill) -> list[Stage]:
             name=name, action=lambda report: action(drill, report), required=not skipped, skipped=skipped
         )
 
-    return [
+    arriving = [
         stage("select", acquire.select, no_set),
         stage("preflight", preflight.preflight),
         stage("fetch", acquire.fetch, no_set),
         stage("verify_artefacts", acquire.verify_artefacts, no_set),
         stage("decrypt", acquire.decrypt, no_set),
+    ]
+    if drill.foreign:
+        # What the host must have is known only when the dump was read.
+        arriving = [
+            stage("select", foreign.select),
+            stage("fetch", foreign.fetch),
+            stage("verify_artefacts", acquire.verify_artefacts, no_set),
+            stage("inspect", foreign.inspect),
+            stage("preflight", preflight.preflight),
+        ]
+    return [
+        *arriving,
         stage("provision", restoring.provision),
         stage("restore", restoring.restore),
         stage("compare", proving.compare_content, no_set),
@@ -225,6 +255,10 @@ def make_record(drill: Drill, runner: Runner, began: _Clock) -> DrillRecord:
     """The record of a drill that has ended."""
     manifest = drill.backup.manifest if drill.backup else None
     newest = manifest.newest_change_at if manifest else None
+    basis: str | None = manifest.newest_change_basis if manifest else None
+    if drill.foreign:
+        newest = drill.foreign.created_at
+        basis = foreign.BASIS if newest else None
     rpo = max(0.0, (began.wall - newest).total_seconds()) if newest else None
     return DrillRecord(
         drill_id=drill.drill_id,
@@ -239,7 +273,7 @@ def make_record(drill: Drill, runner: Runner, began: _Clock) -> DrillRecord:
         rto=Objective(seconds=_rto(runner, began), objective_seconds=drill.settings.rto_objective_seconds),
         rpo=Objective(seconds=rpo, objective_seconds=drill.settings.rpo_objective_seconds),
         newest_change_at=newest,
-        rpo_basis=manifest.newest_change_basis if manifest else None,
+        rpo_basis=basis,
         backup=_backup_facts(drill),
         release=(
             {"name": drill.release.name, "version": drill.release.version, "digest": drill.release.sha256}
@@ -263,6 +297,8 @@ def _subjects(drill: Drill) -> tuple[Subject, ...]:
     if drill.backup:
         name = f"{drill.backup.prefix}/manifest.json"
         found.append(Subject(name=name, sha256=drill.backup.manifest_sha256))
+    if drill.foreign:
+        found.extend(foreign.subject(drill.foreign))
     if drill.dump_file:
         found.append(Subject(name=drill.dump_file.name, sha256=sha256_of(drill.dump_file)))
     if drill.release and drill.application:
@@ -290,6 +326,8 @@ def _backup_facts(drill: Drill) -> dict[str, object]:
 
 
 def _dump_facts(drill: Drill) -> dict[str, object]:
+    if drill.foreign is not None:
+        return foreign.facts(drill.foreign, drill.archive)
     if drill.archive is None or drill.dump_file is None:
         return {}
     return {

@@ -81,7 +81,8 @@ class _Builder:
             return self._stage_sentence(decisive)
         if record.verdict in (Verdict.PASSED, Verdict.LIMITED):
             return self.words[f"sentence_{record.verdict.value}"]
-        for name, objective in (("rto", record.rto), ("rpo", record.rpo)):
+        objectives = (("rto", record.rto), ("rpo", record.rpo))
+        for name, objective in (("rpo_limited", record.rpo),) if record.scope == "dump" else objectives:
             if objective.met is False and objective.seconds is not None:
                 return self.words[f"sentence_{name}"].format(
                     value=self.format.duration(objective.seconds),
@@ -220,7 +221,6 @@ class _Builder:
     def _stage(self, stage: StageResult) -> StageRow:
         observed, foreign = self._observed(stage)
         bad = _not_passed(stage)
-        texts: StageTexts | None = self.texts.stages.get(stage.name)
         ran = stage.verdict is not Verdict.NOT_RUN
         return StageRow(
             name=stage.name,
@@ -228,7 +228,7 @@ class _Builder:
             kind=stage.verdict.value,
             word=self.texts.states[stage.verdict.value],
             optional=not stage.required,
-            expected=texts.expected if texts else "",
+            expected=self._expected(stage),
             observed=observed,
             foreign=foreign and self.language != "en",
             evidence=self._evidence(stage, len(bad)),
@@ -241,6 +241,11 @@ class _Builder:
                 else ""
             ),
         )
+
+    def _expected(self, stage: StageResult) -> str:
+        texts: StageTexts | None = self.texts.stages.get(stage.name)
+        usual = texts.expected if texts else ""
+        return self.words.get(f"{self.record.backup.get('kind')}_{stage.name}", usual)
 
     def _observed(self, stage: StageResult) -> tuple[str, bool]:
         """What was seen, and whether that is in the tool's own English."""
@@ -262,6 +267,8 @@ class _Builder:
         return stage.summary, True
 
     def _fact(self, key: str, value: Any) -> str:
+        if key == "keyRole":
+            return self.words.get(f"role_{value}", str(value))
         if isinstance(value, bool) or not isinstance(value, int | float):
             return str(value)
         if key in _SIZES:
@@ -356,8 +363,11 @@ class _Builder:
         whole = (record.finished_at - record.started_at).total_seconds()
         exact.append(f"{words['duration_total']} {self.format.exact(whole)}")
         key = self.context.key_id
+        stated = record.backup.get("missingProofs")
+        missing = stated if isinstance(stated, list) else []
         return (
             (words["manifest"], self._backup()),
+            *((words["missing_proofs"], words.get(f"missing_{code}", str(code))) for code in missing),
             (words["release"], self._release()),
             (words["started"], self._both(record.started_at)),
             (words["finished"], self._both(record.finished_at)),
@@ -368,7 +378,7 @@ class _Builder:
 
     def _backup(self) -> str:
         backup = self.record.backup
-        parts = [str(backup[key]) for key in ("id", "sourceHost", "store") if backup.get(key)]
+        parts = [str(backup[key]) for key in ("id", "file", "sourceHost", "store") if backup.get(key)]
         if version := backup.get("serverVersion"):
             parts.append(f"PostgreSQL {version}")
         parts += [

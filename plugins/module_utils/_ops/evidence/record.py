@@ -94,7 +94,8 @@ class DrillRecord:
     """A whole drill.
 
     :ivar scope: ``full``, or ``dump`` for a bare dump file.
-    :ivar rpo_basis: ``commit_timestamp`` or ``snapshot``: where ``newest_change_at`` comes from.
+    :ivar rpo_basis: where ``newest_change_at`` comes from: ``commit_timestamp``, ``snapshot`` or, of a
+        dump made by others, ``dump_header``.
     :ivar backup: id, database, serverVersion, startedAt, finishedAt, sourceHost, store, tables, rows, bytes.
     :ivar release: name, version, digest; empty when the drill started none.
     :ivar prev: sha256 of the previous drill's line in the same ledger; None for the first.
@@ -121,6 +122,9 @@ class DrillRecord:
     def verdict(self) -> Verdict:
         """See :func:`overall_verdict`; a missed objective fails the drill too."""
         verdict = overall_verdict(self.stages, limited=self.scope == "dump")
+        if verdict is Verdict.LIMITED and self.rpo.met is False:
+            # Measured only of a dump in a store, where the job that makes them has stopped.
+            return Verdict.FAILED
         if verdict is Verdict.PASSED and (self.rto.met is not True or self.rpo.met is not True):
             return Verdict.FAILED if False in (self.rto.met, self.rpo.met) else Verdict.UNKNOWN
         return verdict

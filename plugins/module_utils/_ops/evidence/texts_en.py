@@ -34,6 +34,7 @@ WORDS = {
     "never_note": "no drill of this ledger has passed",
     "nothing_proven": "nothing proven",
     "basis_commit_timestamp": "time of the last restored commit",
+    "basis_dump_header": "time in the dump's header",
     "basis_snapshot": "time of the backup's snapshot",
     "col_stage": "Stage",
     "col_result": "Result",
@@ -63,6 +64,7 @@ WORDS = {
     "more than the objective of {objective}.",
     "sentence_rpo": "Everything was restored and is equal, but the data is {value} old, "
     "more than the objective of {objective}.",
+    "sentence_rpo_limited": "The file restores, but it is {value} old, more than the objective of {objective}.",
     "sentence_not_run": "A required stage was not run: {stage}.",
     "sentence_unmeasured": "Everything ran, but RTO or RPO was not measured.",
     "sentence_stage_failed": "The stage {stage} failed.",
@@ -96,6 +98,14 @@ WORDS = {
     "duration_total": "whole drill",
     "no_release": "none was started",
     "subjects": "Digests",
+    "missing_proofs": "Not proven",
+    "missing_source": "that it equals its source: without a manifest there is nothing to compare with",
+    "missing_author": "who made it: without a signature anyone who can write the store may have",
+    "missing_newest_change": "the newest change in it: its header only says when the dump was begun",
+    "missing_roles": "attributes and passwords of roles: they are not in a dump, so roles were made without login",
+    "foreign_select": "there is an object that matches the pattern, made by others",
+    "role_escrow": "escrow",
+    "role_in use": "in use",
 }
 
 VERDICTS = {
@@ -142,11 +152,19 @@ STAGES = {
     ),
     "decrypt": StageTexts(
         label="Decryption",
-        expected="this host's key opens every object and the content is right",
+        expected="the key opens every object and the content is right",
         failed="The backup could not be decrypted.",
         unknown="The decryption did not end.",
         action="Check this host's age key and the backup's recipients; the escrow key opens it too.",
         command="pharma-ops backup list",
+    ),
+    "inspect": StageTexts(
+        label="Header of the dump",
+        expected="it is a custom-format dump of the right database, made before it was stored",
+        failed="The object is no dump that can be restored: {names}.",
+        unknown="What the dump says of itself could not be believed: {names}.",
+        action="Find out what made this object: pg_dump -Fc must have ended well before it was stored.",
+        command="pharma-ops backup list --foreign",
     ),
     "provision": StageTexts(
         label="Throw-away cluster",
@@ -234,10 +252,12 @@ ERRORS = {
     "MANIFEST_INVALID": "The backup's manifest is not valid",
     "SIGNATURE_INVALID": "The signature is of no trusted key, or the content was altered",
     "IDENTITY_MISSING": "The key that decrypts the backup is missing on this host",
-    "IDENTITY_INVALID": "This host's decryption key is not an age key",
-    "IDENTITY_WRONG": "The backup was not encrypted for this host's key",
+    "IDENTITY_INVALID": "The decryption key is not an age key",
+    "IDENTITY_EXPOSED": "The decryption key may be read by others than its owner",
+    "IDENTITY_WRONG": "The backup was not encrypted for this key",
     "CIPHERTEXT_DAMAGED": "The encrypted file is damaged or cut",
     "DISK_FULL": "This host has no disk space left",
+    "FOREIGN_NAME_UNUSABLE": "The newest object has a name that cannot be asked for",
     "DUMP_INVALID": "The file is not a custom-format dump of pg_dump",
     "RESTORE_FAILED": "pg_restore ended with an error",
     "RELEASE_MISSING": "The release that the manifest names is not on this host",
@@ -286,6 +306,9 @@ FACTS = {
     "neededBytes": "space needed",
     "serverMajor": "PostgreSQL",
     "signer": "key",
+    "created": "pg_dump begun, local time",
+    "keyFingerprint": "key",
+    "keyRole": "role of the key",
 }
 
 TEXTS = Texts(

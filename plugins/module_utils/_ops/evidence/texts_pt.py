@@ -34,6 +34,7 @@ WORDS = {
     "never_note": "nenhum exercício deste histórico foi aprovado",
     "nothing_proven": "nada comprovado",
     "basis_commit_timestamp": "hora do último commit restaurado",
+    "basis_dump_header": "horário no cabeçalho do dump",
     "basis_snapshot": "hora do snapshot do backup",
     "col_stage": "Etapa",
     "col_result": "Resultado",
@@ -62,6 +63,7 @@ WORDS = {
     "sentence_rto": "Tudo foi restaurado e confere, mas levou {value}, mais que o objetivo de {objective}.",
     "sentence_rpo": "Tudo foi restaurado e confere, mas os dados têm {value}, "
     "mais que o objetivo de {objective}.",
+    "sentence_rpo_limited": "O arquivo restaura, mas tem {value}, mais que o objetivo de {objective}.",
     "sentence_not_run": "Uma etapa obrigatória não foi executada: {stage}.",
     "sentence_unmeasured": "Tudo foi executado, mas o RTO ou o RPO não foi medido.",
     "sentence_stage_failed": "A etapa {stage} falhou.",
@@ -94,6 +96,14 @@ WORDS = {
     "duration_total": "exercício inteiro",
     "no_release": "nenhuma foi iniciada",
     "subjects": "Resumos criptográficos",
+    "missing_proofs": "Não comprovado",
+    "missing_source": "que seja igual à origem: sem manifesto não há com que comparar",
+    "missing_author": "quem o fez: sem assinatura, pode ter sido qualquer um que escreva no armazenamento",
+    "missing_newest_change": "a última alteração contida: o cabeçalho só diz quando o dump começou",
+    "missing_roles": "atributos e senhas dos papéis: não estão num dump, e os papéis foram criados sem login",
+    "foreign_select": "existe um objeto que corresponde ao padrão, feito por terceiros",
+    "role_escrow": "custódia",
+    "role_in use": "em uso",
 }
 
 VERDICTS = {
@@ -144,12 +154,20 @@ STAGES = {
     ),
     "decrypt": StageTexts(
         label="Decifração",
-        expected="a chave deste host abre cada objeto e o conteúdo confere",
+        expected="a chave abre cada objeto e o conteúdo confere",
         failed="O backup não pôde ser decifrado.",
         unknown="A decifração não terminou.",
         action="Verifique a chave age deste host e os destinatários do backup; "
         "a chave de custódia também abre.",
         command="pharma-ops backup list",
+    ),
+    "inspect": StageTexts(
+        label="Cabeçalho do dump",
+        expected="é um dump em formato custom do banco certo, feito antes de ser guardado",
+        failed="O objeto não é um dump que se possa restaurar: {names}.",
+        unknown="Não se pôde confiar no que o dump diz de si: {names}.",
+        action="Descubra o que gerou este objeto: o pg_dump -Fc precisa terminar bem antes de o arquivo ser guardado.",
+        command="pharma-ops backup list --foreign",
     ),
     "provision": StageTexts(
         label="Cluster descartável",
@@ -237,10 +255,12 @@ ERRORS = {
     "MANIFEST_INVALID": "O manifesto do backup não é válido",
     "SIGNATURE_INVALID": "A assinatura não é de uma chave confiável, ou o conteúdo foi alterado",
     "IDENTITY_MISSING": "Falta neste host a chave que decifra o backup",
-    "IDENTITY_INVALID": "A chave de decifração deste host não é uma chave age",
-    "IDENTITY_WRONG": "O backup não foi cifrado para a chave deste host",
+    "IDENTITY_INVALID": "A chave de decifração não é uma chave age",
+    "IDENTITY_EXPOSED": "A chave de decifração pode ser lida por outros além do dono",
+    "IDENTITY_WRONG": "O backup não foi cifrado para esta chave",
     "CIPHERTEXT_DAMAGED": "O arquivo cifrado está danificado ou cortado",
     "DISK_FULL": "Falta espaço em disco neste host",
+    "FOREIGN_NAME_UNUSABLE": "O objeto mais novo tem um nome que não pode ser pedido",
     "DUMP_INVALID": "O arquivo não é um dump do pg_dump em formato custom",
     "RESTORE_FAILED": "O pg_restore terminou com erro",
     "RELEASE_MISSING": "A versão da aplicação que o manifesto indica não está neste host",
@@ -289,6 +309,9 @@ FACTS = {
     "neededBytes": "espaço necessário",
     "serverMajor": "PostgreSQL",
     "signer": "chave",
+    "created": "início do pg_dump, hora local",
+    "keyFingerprint": "chave",
+    "keyRole": "papel da chave",
 }
 
 KINDS = {

@@ -16,7 +16,7 @@ from ..backup.manifest import DUMP_NAME, GLOBALS_NAME, SIGNATURE_NAME, ObjectEnt
 from ..errors import OpsError
 from ..files import sha256_of
 from ..progress import Progress
-from ..sealing import age, signing
+from ..sealing import age, keys, signing
 from ..store.base import ObjectStore
 from .context import Backup
 from .runner import Report
@@ -114,13 +114,27 @@ def verify_artefacts(backup: Backup, directory: Path, signers: bytes, report: Re
 
 
 def decrypt(
-    backup: Backup, directory: Path, identity: Path, user: str | None, progress: Progress, report: Report
+    backup: Backup,
+    directory: Path,
+    identity: Path | bytes,
+    user: str | None,
+    progress: Progress,
+    report: Report,
 ) -> tuple[Path, Path]:
     """Decrypt dump and globals; the plaintext must be what was encrypted on the source.
 
+    One key alone is used, so that ``keyFingerprint`` of the facts is the one that opened the set.
+
+    :param identity: an identity file, or its content.
     :param user: account that gets the files; None: the present one.
     :returns: the files of the dump and of the globals.
     """
+
+    name = "that was given" if isinstance(identity, bytes) else str(identity)
+    opener = keys.opener(
+        keys.read_identities(identity), backup.manifest.recipients, f"The backup {backup.manifest.id}", name
+    )
+    report.facts["keyFingerprint"] = opener.fingerprint
 
     def one(entry: ObjectEntry) -> Path:
         source, target = directory / entry.name, directory / entry.name.removesuffix(".age")
@@ -128,7 +142,7 @@ def decrypt(
         def advance(done: int) -> None:
             progress.advanced("decrypt", done, entry.plaintext_bytes, "bytes")
 
-        plain = age.decrypt_file(identity, source, target, progress=advance)
+        plain = age.decrypt_file(opener.secret, source, target, progress=advance)
         if user is not None and os.geteuid() == 0:
             shutil.chown(target, user)
         report.check(
@@ -143,7 +157,10 @@ def decrypt(
 
     files = one(backup.manifest.object(DUMP_NAME)), one(backup.manifest.object(GLOBALS_NAME))
     if report.verdict == "passed":
-        report.summary = "Dump and globals are what was encrypted on the source."
+        report.summary = (
+            "Dump and globals are what was encrypted on the source; "
+            f"the key {opener.fingerprint} opened them."
+        )
     return files
 
 

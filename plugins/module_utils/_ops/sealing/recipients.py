@@ -11,15 +11,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ..errors import OpsError
 
 _ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _SSH_TYPE = "ssh-ed25519"
+
+Role = Literal["in use", "escrow", "unknown"]
+SECTIONS: dict[str, Role] = {"# [in use]": "in use", "# [escrow]": "escrow"}
+"""Comment lines that say of the recipients below them, up to the next such line, whose keys they are.
+
+``age -R`` reads them as comments.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,10 +38,12 @@ class Recipient:
 
     :ivar text: as ``age -r`` takes it, without comment.
     :ivar fingerprint: the first 16 hex digits of the sha256 of ``text``.
+    :ivar role: what the section of the recipients file says; ``unknown`` outside of sections.
     """
 
     text: str
     fingerprint: str
+    role: Role = "unknown"
 
 
 def parse_recipient(line: str) -> Recipient:
@@ -53,7 +65,9 @@ def parse_recipient(line: str) -> Recipient:
 
 
 def load_recipients(path: Path) -> tuple[Recipient, ...]:
-    """The recipients of a file: one a line, ``#`` begins a comment line.
+    """The recipients of a file: one a line, ``#`` begins a comment line (:data:`SECTIONS`).
+
+    A recipient that stands in both sections is in use: a key in use is no escrow key.
 
     :raises OpsError: ``RECIPIENTS_MISSING`` when the file cannot be read or is empty,
         ``RECIPIENT_INVALID`` with file and line.
@@ -64,8 +78,10 @@ def load_recipients(path: Path) -> tuple[Recipient, ...]:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise _missing(f"The recipients file {path} cannot be read: {reason}.") from error
     found: dict[str, Recipient] = {}
+    role: Role = "unknown"
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
+            role = SECTIONS.get(line.strip(), role)
             continue
         try:
             recipient = parse_recipient(line)
@@ -75,10 +91,37 @@ def load_recipients(path: Path) -> tuple[Recipient, ...]:
                 f"{path}, line {number} is not a recipient: {error}.",
                 "Copy the public key again (age-keygen -y IDENTITY prints it), then run again.",
             ) from error
-        found[recipient.text] = recipient
+        known = found.get(recipient.text)
+        if known is None or known.role != "in use":
+            found[recipient.text] = dataclasses.replace(recipient, role=role)
     if not found:
         raise _missing(f"The recipients file {path} names nobody.")
     return tuple(found.values())
+
+
+def backup_recipients(path: Path) -> tuple[Recipient, ...]:
+    """The recipients of a file that a backup may be encrypted for: at least one is an escrow key.
+
+    A file without sections does not say which are, so it is taken as it is.
+
+    :raises OpsError: see :func:`load_recipients`; ``ESCROW_MISSING``.
+    """
+    recipients = load_recipients(path)
+    if lacks_escrow(recipients):
+        raise OpsError(
+            "ESCROW_MISSING",
+            f"The recipients file {path} names no escrow recipient: who loses the staging host "
+            "loses every backup.",
+            "Make a pair on a machine apart (pharma-ops keys new), put the identity into the safe and its "
+            "recipient into backup_escrow_recipients (docs/keys.md).",
+        )
+    return recipients
+
+
+def lacks_escrow(recipients: Iterable[Recipient]) -> bool:
+    """Whether roles are known and none of them is escrow."""
+    roles = {recipient.role for recipient in recipients}
+    return "escrow" not in roles and roles != {"unknown"}
 
 
 def _missing(message: str) -> OpsError:
