@@ -49,11 +49,15 @@ class Azurite:
         permissions: str,
         expires: datetime.timedelta = datetime.timedelta(hours=1),
         key: str = "",
+        policy: str = "",
     ) -> str:
-        """A service SAS for a container, as "Create a service SAS" in Microsoft's documentation makes it."""
-        end = (datetime.datetime.now(datetime.UTC) + expires).strftime("%Y-%m-%dT%H:%M:%SZ")
+        """A service SAS for a container, as "Create a service SAS" in Microsoft's documentation makes it.
+
+        :param policy: stored access policy of the container that says the permissions and the end instead.
+        """
+        end = "" if policy else moment(expires)
         resource = f"/blob/{self.account}/{container}"
-        fields = (permissions, "", end, resource, "", "", "https,http", SAS_VERSION, "c", *[""] * 7)
+        fields = (permissions, "", end, resource, policy, "", "https,http", SAS_VERSION, "c", *[""] * 7)
         digest = hmac.new(base64.b64decode(key or self.key), "\n".join(fields).encode(), hashlib.sha256)
         signature = base64.b64encode(digest.digest()).decode()
         parts = {
@@ -61,10 +65,16 @@ class Azurite:
             "se": end,
             "sr": "c",
             "sp": permissions,
+            "si": policy,
             "spr": "https,http",
             "sig": signature,
         }
-        return "&".join(f"{name}={quote(value, safe='')}" for name, value in parts.items())
+        return "&".join(f"{name}={quote(value, safe='')}" for name, value in parts.items() if value)
+
+
+def moment(ahead: datetime.timedelta) -> str:
+    """A time from now, as SAS tokens and policies have it."""
+    return (datetime.datetime.now(datetime.UTC) + ahead).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from server import Azurite
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
+sys.path.append(str(Path(__file__).parent.parent / "integration"))
 
 from cluster import Cluster
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from middle import Middle, Seen, first
-from server import Azurite, free_port
+from server import Azurite, free_port, moment
 
 from pharma_ops.errors import OpsError
 from pharma_ops.store import azure_client, azure_listing, azure_upload
@@ -190,6 +190,39 @@ def test_the_pruner_can_only_list_and_delete(open_as: Open, tmp_path: Path) -> N
     pruner.delete("db/x")
     pruner.delete("db/x")
     assert list(pruner.list()) == []
+
+
+def test_the_right_to_create_is_not_enough_for_blocks(
+    open_as: Open, azurite: Azurite, container: str
+) -> None:
+    """Why the writer's token has `w` besides `c`."""
+    token = azurite.sas(container, "c")
+    refused(lambda: open_as("writer", f'sas_token = "{token}"').put_bytes("db/x", b"x"))
+
+
+def test_a_token_ends_with_the_policy_it_hangs_on(
+    open_as: Open, azurite: Azurite, container: str, permissions: dict[str, str]
+) -> None:
+    def policies(*names: str) -> None:
+        entries = "".join(
+            f"<SignedIdentifier><Id>{name}</Id><AccessPolicy><Expiry>{moment(timedelta(hours=1))}</Expiry>"
+            f"<Permission>{permissions[name]}</Permission></AccessPolicy></SignedIdentifier>"
+            for name in names
+        )
+        body = f'<?xml version="1.0" encoding="utf-8"?><SignedIdentifiers>{entries}</SignedIdentifiers>'
+        open_as("owner")._client.request(
+            "Set Container ACL", "PUT", query={"restype": "container", "comp": "acl"}, body=body.encode()
+        )
+
+    policies("writer", "reader")
+    writer = open_as("writer", f'sas_token = "{azurite.sas(container, "", policy="writer")}"')
+    reader = open_as("reader", f'sas_token = "{azurite.sas(container, "", policy="reader")}"')
+    writer.put_bytes("db/x", b"x")
+    refused(lambda: writer.get_bytes("db/x"))
+    assert reader.get_bytes("db/x") == b"x"
+    policies("reader")
+    refused(lambda: writer.put_bytes("db/y", b"y"))
+    assert [info.key for info in reader.list()] == ["db/x"]
 
 
 def test_a_token_of_another_container_opens_nothing(open_as: Open, azurite: Azurite) -> None:
