@@ -136,7 +136,7 @@ def test_the_end_of_a_token_is_read_from_it(tmp_path: Path) -> None:
         ({"endpoint": None}, "needs 'endpoint'"),
         ({"endpoint": "myaccount"}, "not the address"),
         ({"endpoint": f"{ENDPOINT}?sv=1&sig=x"}, "not the address"),
-        ({"endpoint": "https://user:word@host"}, "not the address"),
+        ({"endpoint": "https://user@host"}, "not the address"),
         ({"lock_mode": "COMPLIANCE"}, "go together"),
         ({"lock_days": 3}, "go together"),
         ({"storage_class": "Archive"}, "cannot be read by a drill"),
