@@ -67,7 +67,8 @@ def host(source: Cluster, base: Path) -> config.Config:
         environment="lab",
         state_dir=base / "state",
         lock_dir=base / "lock",
-        database=config.Database(name="shop", host=source.host, port=source.port, user="postgres"),
+        metrics_dir=base / "metrics",
+        databases={"shop": config.Database(host=source.host, port=source.port, user="postgres")},
         backup=config.Backup(recipients_file=base / "recipients.txt", signing_key_file=base / "signing.pem"),
         drill=config.Drill(
             database="shop",
@@ -104,7 +105,7 @@ def test_a_set_is_made_by_the_writer_and_drilled_by_the_reader(
 ) -> None:
     log = Log("lab", "test-run-0001", [])
     writer = dataclasses.replace(host, stores={"offsite": section_of("writer")})
-    create_backup(writer, log, Silent())
+    assert create_backup(writer, log, Silent()).verdict == "complete"
 
     reader = dataclasses.replace(host, stores={"offsite": section_of("reader")})
     keys = [info.key for info in AzureStore(section_of("reader")).list()]

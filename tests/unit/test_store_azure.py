@@ -225,7 +225,7 @@ class FakeClient:
         method: str,
         name: str = "",
         query: Mapping[str, str] | None = None,
-        **_: Any,
+        *_: Any,
     ) -> Answer:
         if method == "DELETE":
             if self.fail:

@@ -46,6 +46,8 @@ class AzureStore:
     :param budget_bytes: memory that an upload may take.
     """
 
+    discards_uploads = True
+
     def __init__(self, spec: config.Store, budget_bytes: int = UPLOAD_BUDGET_BYTES) -> None:
         _check(spec)
         self._prefix = spec.prefix.strip("/") + "/" if spec.prefix.strip("/") else ""
@@ -156,7 +158,7 @@ class AzureStore:
                 )
 
     def abort_upload(self, upload: UploadInfo) -> None:
-        """Leave it to the service, which discards blocks a week after the last of them was put.
+        """Leave it to the service (``discards_uploads``): blocks end a week after the last of them was put.
 
         No request does that earlier, except one that puts a blob under the name: for that the pruner
         would need the right to write, and where the container locks what is new, the blob would stay.
