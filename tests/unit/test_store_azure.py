@@ -19,6 +19,7 @@ from pharma_ops.store import azure_auth, azure_client, azure_errors, azure_listi
 from pharma_ops.store.azure import AzureStore
 from pharma_ops.store.azure_client import Answer, AzureError
 from pharma_ops.store.base import NO_END, UPLOAD_BUDGET_BYTES, Protection
+from pharma_ops.store.findings import findings
 from pharma_ops.store.open import open_store
 
 MIB = 1 << 20
@@ -289,6 +290,14 @@ def test_protection_is_what_the_container_says(
     store, fake = store_with(credentials, "")
     fake.headers = {"x-ms-immutable-storage-with-versioning-enabled": header} if header else {}
     assert store.protection() == expected
+
+
+def test_a_retention_that_is_not_told_is_not_called_missing(credentials: Path) -> None:
+    told = Protection(versioning=True, locking=True, lock_mode=None, lock_days=None)
+    found = findings(section(credentials), told, wanted_days=30)
+    assert [(one.level, "not told" in one.text) for one in found] == [("note", True)]
+    missing = Protection(versioning=True, locking=True, lock_mode="", lock_days=0)
+    assert [one.level for one in findings(section(credentials), missing)] == ["warning"]
 
 
 def test_a_page_of_a_listing_is_read() -> None:
