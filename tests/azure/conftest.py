@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import uuid
@@ -25,9 +26,14 @@ Open = Callable[..., AzureStore]
 
 
 @pytest.fixture(scope="session")
-def azurite(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    program = root / ".cache/azurite/node_modules/azurite/dist/src/blob/main.js"
-    assert program.exists(), "Azurite is not installed: run `make azure`"
+def program(root: Path) -> Path:
+    path = root / ".cache/azurite/node_modules/azurite/dist/src/blob/main.js"
+    assert path.exists(), "Azurite is not installed: run `make azure`"
+    return path
+
+
+@pytest.fixture(scope="session")
+def azurite(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     with running(program, tmp_path_factory.mktemp("azurite")) as server:
         yield server
 
@@ -43,15 +49,8 @@ def container(azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def admin(azurite: Azurite, container: str) -> azure_client.Client:
     """Who may do everything there, with the account's key."""
-    return azure_client.Client(
-        azurite.endpoint, container, azure_auth.Credentials(key=_raw(azurite.key)), azurite.ca_file
-    )
-
-
-def _raw(key: str) -> bytes:
-    import base64
-
-    return base64.b64decode(key)
+    key = azure_auth.Credentials(key=base64.b64decode(azurite.key))
+    return azure_client.Client(azurite.endpoint, container, key, azurite.ca_file)
 
 
 @pytest.fixture(scope="session")

@@ -107,11 +107,17 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def running(program: Path, directory: Path) -> Iterator[Azurite]:
-    """Start Azurite on a free port of the loopback; everything it keeps lies in ``directory``."""
-    certificate_file, key_file = certificate(directory)
-    account, key = "pharmatests", base64.b64encode(secrets.token_bytes(64)).decode()
-    port = free_port()
+def running(program: Path, directory: Path, again: Azurite | None = None) -> Iterator[Azurite]:
+    """Start Azurite on a free port of the loopback; everything it keeps lies in ``directory``.
+
+    :param again: a server of that directory that has ended and is to come back with its port and key.
+    """
+    certificate_file, key_file = directory / "azurite.crt", directory / "azurite.key"
+    if again is None:
+        certificate_file, key_file = certificate(directory)
+    account = "pharmatests"
+    key = again.key if again else base64.b64encode(secrets.token_bytes(64)).decode()
+    port = again.port if again else free_port()
     with (directory / "azurite.log").open("wb") as log:
         process = subprocess.Popen(
             [

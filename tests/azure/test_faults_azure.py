@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from content import MIB, blocks, digest_of
 from middle import Middle, Seen, first
-from server import Azurite
+from server import Azurite, running
 
 from pharma_ops.errors import OpsError
 from pharma_ops.store import azure_client
@@ -157,3 +157,33 @@ def test_a_store_that_stays_busy_is_told(open_as: Open, azurite: Azurite, middle
         open_as("writer", endpoint=middle.endpoint(azurite)).put_stream("db/x", blocks(1))
     assert caught.value.code == "STORE_BUSY"
     assert middle.count("comp=block&") == azure_client.PATIENT_ATTEMPTS
+
+
+def test_a_server_that_ends_in_mid_upload_holds_nothing_when_it_is_back(
+    program: Path, tmp_path: Path, open_as: Open
+) -> None:
+    credentials = tmp_path / "key.toml"
+
+    def store(server: Azurite) -> AzureStore:
+        credentials.write_text(f'account_key = "{server.key}"\n')
+        changes = {"endpoint": server.endpoint, "ca_file": server.ca_file, "credentials_file": credentials}
+        return open_as("owner", **changes)
+
+    with running(program, tmp_path) as server:
+        store(server)._client.request("Create Container", "PUT", query={"restype": "container"})
+        store(server).put_bytes("db/before", b"whole")
+
+        def dying() -> Iterator[bytes]:
+            yield from blocks(40)
+            # Not killed: Azurite writes down what it has every few seconds only, containers among it.
+            server.process.terminate()
+            server.process.wait()
+            yield from blocks(40)
+
+        with pytest.raises(OpsError) as caught:
+            store(server).put_stream("db/x", dying())
+        assert caught.value.code == "STORE_UNREACHABLE"
+    with running(program, tmp_path, again=server) as back:
+        assert [info.key for info in store(back).list()] == ["db/before"]
+        store(back).put_bytes("db/x", b"next try")
+        assert store(back).get_bytes("db/x") == b"next try"

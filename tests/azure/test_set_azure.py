@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ sys.path.append(str(Path(__file__).parent.parent / "integration"))
 
 from cluster import Cluster
 
-from pharma_ops import config
+from pharma_ops import clock, config
+from pharma_ops.backup import prune
 from pharma_ops.backup.create import create_backup
+from pharma_ops.backup.retention import Policy
 from pharma_ops.drill.run import run_drill
 from pharma_ops.log import Log
 from pharma_ops.progress import Silent
@@ -145,3 +148,24 @@ def test_an_altered_set_does_not_pass(
     stages = {stage.name: stage.verdict.value for stage in outcome.record.stages}
     assert "failed" in (stages["fetch"], stages["verify_artefacts"]), stages
     assert stages["restore"] == "not_run"
+
+
+def test_the_pruner_removes_what_the_policy_lets_go(
+    section_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve daily sets, of which five are kept, with a token that can only list and delete."""
+    writer = AzureStore(section_of("writer"))
+    now = clock.now()
+    ids = [f"{now - timedelta(days=11 - number):%Y%m%dT%H%M%SZ}-abcdef" for number in range(12)]
+    for backup_id in ids:
+        for name in ("globals.sql.age", "dump.age", "manifest.json.sig", "manifest.json"):
+            writer.put_bytes(f"shop/{backup_id}/{name}", b"x" * 10)
+    pruner = AzureStore(section_of("pruner"))
+    policy = Policy.of(config.Retention(daily=5, weekly=0, monthly=0, yearly=0, grace_hours=1))
+    later = now + timedelta(hours=2)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    found = prune.survey(pruner, "shop", policy, prune.Before(), later)
+    outcome = prune.prune(pruner, found, Log("lab", "test-run-0001", []))
+    assert (outcome.verdict, list(outcome.removed)) == ("done", ids[:7])
+    left = {info.key.split("/")[1] for info in AzureStore(section_of("reader")).list("shop/")}
+    assert sorted(left) == ids[7:]
