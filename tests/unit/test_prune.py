@@ -237,7 +237,7 @@ def test_uploads_that_the_store_discards_itself_are_left_to_it(here: Host, log: 
         discards_uploads = True
 
         def abort_upload(self, upload: UploadInfo) -> None:
-            raise AssertionError("nobody is asked for what happens anyway")
+            raise AssertionError(f"{upload.key} is left to the store")
 
     put_days(here.store, 2)
     put_upload(here.store, f"{DATABASE}/20261101T053000Z-abcdef/dump.age", NOW - 3 * DAY)
