@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test lint unit sanity integration molecule bench bench-logging lab-up lab-down lab-status lab-shell clean
+.PHONY: help demo test lint unit sanity integration azure molecule bench bench-logging lab-up lab-down lab-status lab-shell clean
 .PHONY: ready-for-tests
 
 help: ## Show this list
@@ -28,6 +28,9 @@ sanity: ready-for-tests ## ansible-test sanity on a copy of the collection
 
 integration: ready-for-tests ## The engine against real PostgreSQL on each supported Debian
 	@tests/tools/integration.sh $(ARGS)
+
+azure: ready-for-tests ## The store of type azure against Azurite
+	@tests/tools/azure.sh $(ARGS)
 
 molecule: ready-for-tests ## One scenario on hosts of its own: SCENARIO=lab
 	@tests/tools/molecule.sh "$(SCENARIO)" $(ARGS)

@@ -16,8 +16,8 @@ PACKAGES=(
   iptables:iptables nftables:nft
   mmdebstrap:mmdebstrap openssh-client:ssh age:age zstd:zstd openssl:openssl git:git
 )
-# The tests start servers of their own, from the programs of whichever version the distribution has.
-TEST_PACKAGES=("${PACKAGES[@]}" "postgresql:/usr/lib/postgresql/*/bin/initdb")
+# The tests start servers of their own, from the programs of whichever version the distribution has. npm installs Azurite.
+TEST_PACKAGES=("${PACKAGES[@]}" "postgresql:/usr/lib/postgresql/*/bin/initdb" nodejs:node npm:npm)
 
 has_program() {
   case $1 in

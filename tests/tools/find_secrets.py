@@ -57,6 +57,7 @@ VAULT = re.compile(
 ALLOWED = re.compile(r"pragma: allowlist secret")
 # Strings of random characters are looked for where people write: what machines make (locks, data) is full of digests.
 WRITTEN = SETTINGS - {""} | {".py", ".md", ".json", ".html", ".js"}
+LOCKS = {"package-lock.json"}
 DETECTORS = [
     *(
         {"name": f"{name}Detector"}
@@ -116,7 +117,7 @@ def detected(path: Path) -> Iterator[Finding]:
     for secret in detector.scan_file(str(path)):
         value = secret.secret_value or ""
         random = "High Entropy" in secret.type
-        if random and (path.suffix not in WRITTEN or not _random(value)):
+        if random and (path.suffix not in WRITTEN or path.name in LOCKS or not _random(value)):
             continue
         if not EXAMPLE.search(value):
             yield Finding(path, secret.line_number, "random string" if random else secret.type)

@@ -34,6 +34,7 @@ from pharma_ops.errors import OpsError
 from pharma_ops.estate import pruning
 from pharma_ops.evidence.record import Verdict
 from pharma_ops.log import Log
+from pharma_ops.store.base import UploadInfo
 from pharma_ops.store.local import LocalStore
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -229,6 +230,22 @@ def test_unfinished_uploads_go_after_the_grace(here: Host, log: Log) -> None:
     assert outcome.uploads_aborted == 1
     assert not old.exists()
     assert young.exists()
+
+
+def test_uploads_that_the_store_discards_itself_are_left_to_it(here: Host, log: Log) -> None:
+    class Discarding(LocalStore):
+        discards_uploads = True
+
+        def abort_upload(self, upload: UploadInfo) -> None:
+            raise AssertionError(f"{upload.key} is left to the store")
+
+    put_days(here.store, 2)
+    put_upload(here.store, f"{DATABASE}/20261101T053000Z-abcdef/dump.age", NOW - 3 * DAY)
+    store = Discarding(here.store)
+    assert len(list(store.unfinished_uploads())) == 1
+    outcome = prune.prune(store, survey(store), log)
+    assert outcome.uploads_aborted == 0
+    assert outcome.survey.uploads == ()
 
 
 def test_an_upload_under_way_keeps_its_unfinished_set(here: Host, log: Log) -> None:

@@ -147,7 +147,8 @@ def survey(store: ObjectStore, database: str, policy: Policy, before: Before, no
         locks = _locks(store, [sets[one.id] for one in plan.removed])
         candidates = [dataclasses.replace(one, locked_until=locks.get(one.id)) for one in candidates]
         plan = decide(candidates, policy, now, seen=seen, proven_before=before.proven)
-    stale = [upload for upload in uploads if upload.started + policy.grace <= now and not plan.block]
+    sweeping = not plan.block and not store.discards_uploads
+    stale = [upload for upload in uploads if sweeping and upload.started + policy.grace <= now]
     return Survey(
         database=database, description=store.description, sets=sets, plan=plan, uploads=tuple(stale)
     )

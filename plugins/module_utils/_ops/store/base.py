@@ -103,6 +103,9 @@ class ObjectStore(Protocol):
     description: str
     """``s3://bucket/prefix at https://…`` or ``directory /path``, for messages."""
 
+    discards_uploads: bool
+    """Whether the store itself removes unfinished uploads in time, so that nobody else has to, or can."""
+
     def put_stream(self, key: str, chunks: Iterator[bytes]) -> Stored:
         """Store what the iterator yields; needs the right to put and nothing else.
 

@@ -68,14 +68,20 @@ def _of_bucket(spec: config.Store, protection: Protection) -> Iterator[Finding]:
         yield Finding(
             level="note",
             text=f"This identity may not ask for the {what}'s versioning and lock.",
-            action="Run the check with the reader's or the pruner's identity.",
+            action="Look at the container in the portal: Azure tells it to nobody who has a SAS token."
+            if spec.type == "azure"
+            else "Run the check with the reader's or the pruner's identity.",
         )
 
 
 def _of_lock(spec: config.Store, protection: Protection, wanted_days: int) -> Iterator[Finding]:
     if not protection.locking:
         return
-    default = protection.lock_days or 0
+    if protection.lock_days is None:
+        text = "The default retention is not told: it may be shorter than what is wanted."
+        yield Finding(level="note", text=text, action="Look at the immutability policy of the container.")
+        return
+    default = protection.lock_days
     if not spec.lock_days and not default:
         yield Finding(
             level="warning",

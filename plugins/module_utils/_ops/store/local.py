@@ -36,6 +36,8 @@ TEMPORARY_PREFIX = ".incoming."
 class LocalStore:
     """See :class:`.base.ObjectStore`."""
 
+    discards_uploads = False
+
     def __init__(self, root: Path, bandwidth_limit: int = 0) -> None:
         self.root = root
         self._throttle = Throttle(bandwidth_limit)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from .. import config
 from ..errors import OpsError
+from .azure import AzureStore
 from .base import UPLOAD_BUDGET_BYTES, ObjectStore
 from .local import LocalStore
 from .s3 import S3Store
@@ -45,7 +46,18 @@ def _s3(spec: config.Store, budget: int) -> ObjectStore:
     return S3Store(spec, budget)
 
 
-_OPENERS: dict[str, Callable[[config.Store, int], ObjectStore]] = {"local": _local, "s3": _s3}
+def _azure(spec: config.Store, budget: int) -> ObjectStore:
+    for key in ("bucket", "endpoint"):
+        if not getattr(spec, key):
+            raise _missing("azure", key)
+    return AzureStore(spec, budget)
+
+
+_OPENERS: dict[str, Callable[[config.Store, int], ObjectStore]] = {
+    "local": _local,
+    "s3": _s3,
+    "azure": _azure,
+}
 # What a directory cannot do must not be asked of it and silently left out.
 _OF_BUCKETS = ("lock_mode", "lock_days", "sse", "sse_kms_key_id", "sse_customer_key_file", "storage_class")
 

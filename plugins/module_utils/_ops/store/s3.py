@@ -46,6 +46,8 @@ _Answer = TypeVar("_Answer")
 class S3Store:
     """See :class:`.base.ObjectStore`."""
 
+    discards_uploads = False
+
     def __init__(self, spec: config.Store, budget_bytes: int = UPLOAD_BUDGET_BYTES) -> None:
         if budget_bytes < s3_upload.MIN_BUDGET_BYTES:
             raise ValueError(f"an upload needs {s3_upload.MIN_BUDGET_BYTES} bytes, not {budget_bytes}")
