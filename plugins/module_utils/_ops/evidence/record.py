@@ -93,7 +93,7 @@ class Subject:
 class DrillRecord:
     """A whole drill.
 
-    :ivar scope: ``full``, or ``dump`` for a bare dump file.
+    :ivar scope: ``full``, ``dump`` for a bare dump file, or ``recovery`` of production.
     :ivar rpo_basis: ``commit_timestamp`` or ``snapshot``: where ``newest_change_at`` comes from.
     :ivar backup: id, database, serverVersion, startedAt, finishedAt, sourceHost, store, tables, rows, bytes.
     :ivar release: name, version, digest; empty when the drill started none.
@@ -119,8 +119,10 @@ class DrillRecord:
 
     @property
     def verdict(self) -> Verdict:
-        """See :func:`overall_verdict`; a missed objective fails the drill too."""
+        """See :func:`overall_verdict`; a missed objective fails a drill too, but no recovery is undone by it."""
         verdict = overall_verdict(self.stages, limited=self.scope == "dump")
+        if self.scope == "recovery":
+            return verdict
         if verdict is Verdict.PASSED and (self.rto.met is not True or self.rpo.met is not True):
             return Verdict.FAILED if False in (self.rto.met, self.rpo.met) else Verdict.UNKNOWN
         return verdict
@@ -131,11 +133,13 @@ class DrillRecord:
         if stage := self.decisive_stage:
             return f"{stage.name}: {stage.error['message'] if stage.error else stage.summary}"
         for name, objective in (("RTO", self.rto), ("RPO", self.rpo)):
-            if objective.met is False:
+            if objective.met is False and self.scope != "recovery":
                 measured, wanted = f"{objective.seconds:.1f} s", f"{objective.objective_seconds:g} s"
                 return f"{name} objective missed: {measured} of {wanted}."
         if self.verdict is Verdict.LIMITED:
             return "The dump file restores; without a manifest nothing shows that it equals its source."
+        if self.verdict is Verdict.PASSED and self.scope == "recovery":
+            return "Every stage passed: the database is back and equals its backup."
         if self.verdict is Verdict.PASSED:
             return "Every stage passed: the backup equals its source and the release sells on it."
         if stage := next((s for s in self.stages if s.required and s.verdict is Verdict.NOT_RUN), None):
