@@ -31,6 +31,7 @@ FAILED_CODES = frozenset(
         "MANIFEST_INVALID",
         "MANIFEST_MISPLACED",
         "NO_BACKUP",
+        "NO_PROVEN_BACKUP",
         "RELEASE_MISSING",
         "RESTORE_FAILED",
         "SIGNATURE_INVALID",
