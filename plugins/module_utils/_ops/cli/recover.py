@@ -65,7 +65,7 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="parallel jobs (default: one for each core)")
     parser.set_defaults(run=run)
-    commands = parser.add_subparsers(metavar="COMMAND", required=False)
+    commands = parser.add_subparsers(metavar="[undo]", required=False)
     undoing = commands.add_parser(
         "undo",
         parents=[common_options()],

@@ -24,7 +24,7 @@ from ..restoring.processes import end_processes, processes_of
 from ..restoring.runner import Report
 from . import record
 from .context import MARK, Recovery
-from .debian import ACCOUNT, SOCKETS, system_identifier
+from .debian import ACCOUNT, SOCKETS, find, system_identifier
 from .deciding import refuse_sessions
 
 _SHUT_DOWN_SECONDS = 3600.0
@@ -66,6 +66,7 @@ def provision(recovery: Recovery, report: Report) -> None:
     cluster = needed(recovery.cluster)
     if not cluster.configured:
         cluster.create(locale)
+        recovery.cluster = find(cluster.major, cluster.name, cluster.bin_dir)
         report.facts["created"] = cluster.title
     fresh = Cluster(
         bin_dir=needed(recovery.bin_dir), directory=_work(recovery) / "pg", user=ACCOUNT, checksums=True
