@@ -54,6 +54,7 @@ class RecoverHost:
     """A Debian cluster ``recover`` with the database ``shop``, a store, keys and a configuration."""
 
     name = "recover"
+    port = 5599
     backup_id = ""
 
     def __init__(self, keys: Keys, data: Path | None = None) -> None:
@@ -78,7 +79,15 @@ class RecoverHost:
 
     def create(self, data: Path | None = None) -> None:
         where = [f"--datadir={data}"] if data else []
-        words = ["pg_createcluster", "--port=5599", *where, str(MAJOR), self.name, "--", "--data-checksums"]
+        words = [
+            "pg_createcluster",
+            f"--port={self.port}",
+            *where,
+            str(MAJOR),
+            self.name,
+            "--",
+            "--data-checksums",
+        ]
         subprocess.run(words, check=True, capture_output=True)
         conf = Path(f"/etc/postgresql/{MAJOR}/{self.name}")
         with (conf / "postgresql.conf").open("a") as stream:
@@ -87,7 +96,7 @@ class RecoverHost:
     def psql(self, sql: str, dbname: str = "postgres") -> str:
         words = ["runuser", "-u", "postgres", "--", str(bin_dir() / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(
-            [*words, "-p", "5599", "-h", "/var/run/postgresql", "-d", dbname],
+            [*words, "-p", str(self.port), "-h", "/var/run/postgresql", "-d", dbname],
             input=sql,
             capture_output=True,
             text=True,
@@ -115,7 +124,7 @@ lock_dir = "{self.base}/lock"
 [database]
 name = "{DATABASE}"
 host = "127.0.0.1"
-port = 5599
+port = {self.port}
 user = "{BACKUP_ROLE}"
 password_file = "{self.base}/password"
 [backup]

@@ -18,6 +18,7 @@ from material import Keys
 from recover_host import DATABASE, MAJOR, RecoverHost
 
 from pharma_ops.recover import debian
+from pharma_ops.recover.stages import remove
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root sets a data directory aside")
 
@@ -37,6 +38,8 @@ STAGES = (
     "teardown",
     "evidence",
 )
+# Where something is left that the next run has to sweep.
+AGAIN = ("stage:fetch", "stage:decrypt", "stage:restore", "stage:stop", "step:setting_aside")
 STEPS = ("setting_aside", "placing", "placed", "finished")
 
 
@@ -67,7 +70,7 @@ def host(made: RecoverHost) -> Iterator[RecoverHost]:
     made.write_config()
     for mark in (".before-", ".undone-", ".recovering-"):
         for path in made.beside(mark):
-            shutil.rmtree(path)
+            remove(path)
     shutil.rmtree(made.base / "state", ignore_errors=True)
 
 
@@ -311,14 +314,20 @@ def test_a_ledger_chooses_the_newest_proven_set(host: RecoverHost, tmp_path: Pat
     assert (status, result["error"]["code"]) == (2, "ARGUMENT_INVALID")
 
 
+class SmallHost(RecoverHost):
+    """Another cluster, which runs beside the other tests' one."""
+
+    name = "small"
+    port = 5598
+
+
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_touched(keys: Keys) -> None:
     """A cluster on a filesystem of 250 MB: nothing is fetched."""
     small = Path(tempfile.mkdtemp(prefix="small-", dir="/var/tmp"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=250m,mode=0755", "none", small], check=True)
     host = None
     try:
-        RecoverHost.name, name = "small", RecoverHost.name
-        host = RecoverHost(keys, small / "data")
+        host = SmallHost(keys, small / "data")
         host.back_up()
         status, result, _text = host.recover()
         assert (status, stages(result)["preflight"]) == (2, "unknown")
@@ -328,7 +337,6 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_touched(keys: Keys)
     finally:
         if host is not None:
             host.remove()
-        RecoverHost.name = name
         subprocess.run(["umount", "--lazy", small], check=True)
 
 
@@ -347,6 +355,8 @@ def test_killed_anywhere_the_old_data_are_there_and_come_back(host: RecoverHost,
         if not host.cluster.running:
             host.cluster.start()
         assert host.sales() == 2001
+        if where not in AGAIN:
+            return
         status, _result, text = host.recover()
         assert status == 0, text
     else:
