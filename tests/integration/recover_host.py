@@ -121,8 +121,8 @@ class RecoverHost:
 environment = "lab"
 state_dir = "{self.base}/state"
 lock_dir = "{self.base}/lock"
-[database]
-name = "{DATABASE}"
+metrics_dir = "{self.base}/metrics"
+[databases.{DATABASE}]
 host = "127.0.0.1"
 port = {self.port}
 user = "{BACKUP_ROLE}"

@@ -37,8 +37,8 @@ from pharma_ops.postgres.content import compare, read_content
 from pharma_ops.progress import Silent
 manifest = Manifest.from_json(pathlib.Path("/run/manifest.json").read_bytes())
 loaded = config.load()
-section = getattr(loaded, "database", None) or loaded.databases["pharma"]
-read = read_content(Target.from_config(section), snapshot=None, sessions=1, progress=Silent())
+target = Target.from_config(*loaded.database("pharma"))
+read = read_content(target, snapshot=None, sessions=1, progress=Silent())
 print(json.dumps({"rows": read.rows, "differences": [str(item) for item in compare(manifest.content, read)]}))
 SCRIPT
 """
