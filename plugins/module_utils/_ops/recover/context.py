@@ -13,7 +13,7 @@ from ..config import Config
 from ..log import Log
 from ..postgres.cluster import Cluster
 from ..progress import Progress
-from ..restoring.context import Backup
+from ..restoring.context import Backup, needed
 from . import record
 from .debian import DebianCluster
 
@@ -91,6 +91,11 @@ class Recovery:
     system_identifier: str = ""
     was_running: bool = False
     record: record.Record | None = None
+
+    @property
+    def dbname(self) -> str:
+        """The database's name on the server."""
+        return needed(self.backup).manifest.restored_name
 
     def work(self, cluster: DebianCluster) -> Path:
         """Where the set is fetched to and the new cluster is made: the same filesystem as the data."""

@@ -143,7 +143,7 @@ def _others(recovery: Recovery, cluster: DebianCluster, report: Report) -> None:
     if isinstance(found, int):
         alone, seen = found <= 1, f"{found} databases (the server is down)"
     else:
-        others = sorted(set(found) - {recovery.request.database})
+        others = sorted(set(found) - {recovery.dbname})
         alone, seen = not others, ", ".join(others) or "none"
     report.check(
         "other databases of the cluster",

@@ -95,14 +95,14 @@ def restore(recovery: Recovery, report: Report) -> None:
     )
     roles, dump = needed(recovery.globals_sql), needed(recovery.dump)
     loader.globals(roles, replayable(roles.read_text(encoding="utf-8")))
-    loader.dump(dump, recovery.request.database, recovery.request.jobs, report)
+    loader.dump(dump, recovery.dbname, recovery.request.jobs, report)
     roles.unlink()
     dump.unlink()
 
 
 def compare(recovery: Recovery, report: Report) -> None:
     """Compare everything with the manifest: the new cluster takes the place only when it is equal."""
-    target = needed(recovery.fresh).target(recovery.request.database)
+    target = needed(recovery.fresh).target(recovery.dbname)
     expected = needed(recovery.backup).manifest.content
     comparing.compare_content(expected, target, recovery.request.jobs, recovery.progress, report)
 
@@ -174,7 +174,7 @@ def settle(recovery: Recovery, report: Report) -> None:
     :raises OpsError: ``CLUSTER_NOT_STARTED``, ``CLUSTER_UNREACHABLE``, ``COMMAND_FAILED``.
     """
     cluster = needed(recovery.cluster)
-    database = recovery.request.database
+    database = recovery.dbname
     cluster.start()
     serving = cluster.sql("SELECT system_identifier FROM pg_catalog.pg_control_system()")
     expected = [recovery.system_identifier]
