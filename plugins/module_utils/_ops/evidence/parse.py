@@ -97,7 +97,7 @@ def _predicate(table: _Table, subjects: tuple[Subject, ...]) -> DrillRecord:
         environment=table.take("environment", _text),
         host=table.take("host", _text),
         tool_version=tool.take("version", _text),
-        scope=table.take("scope", _one_of("full", "dump")),
+        scope=table.take("scope", _one_of("full", "dump", "recovery")),
         started_at=table.take("startedAt", _moment),
         finished_at=table.take("finishedAt", _moment),
         stages=table.take("stages", _list_of(_stage)),

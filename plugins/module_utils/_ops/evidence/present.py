@@ -9,7 +9,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from . import texts_en, texts_pt
+from . import texts_en, texts_pt, texts_recovery
 from .format import Format, Language
 from .ledger import Entry
 from .record import Check, DrillRecord, Objective, StageResult, Verdict
@@ -17,7 +17,6 @@ from .texts import StageTexts, Texts
 from .view import CheckRow, Context, DrillRow, StageRow, Tile, View
 
 CATALOGUES: dict[Language, Texts] = {"pt-BR": texts_pt.TEXTS, "en": texts_en.TEXTS}
-RUNBOOK = "docs/runbooks/drill.md"
 SHOWN_CHECKS = 8
 SHOWN_DRILLS = 20
 TABLE_DRILLS = 6
@@ -40,6 +39,8 @@ class _Builder:
         self.context = context
         self.language = language
         self.texts = CATALOGUES[language]
+        if record.scope == "recovery":
+            self.texts = texts_recovery.of_recovery(self.texts, language)
         self.words = self.texts.words
         self.format = Format(language, context.timezone)
 
@@ -64,7 +65,7 @@ class _Builder:
             todo=self._todo(decisive),
             command=self._command(decisive),
             advice=problem["action"] if problem else "",
-            runbook=f"{RUNBOOK}#{decisive.name if decisive else record.verdict.value}",
+            runbook=f"{self.words['runbook_page']}#{decisive.name if decisive else record.verdict.value}",
             stages=self._stages(),
             drills=self._drills(),
             objective_seconds=record.rto.objective_seconds,
@@ -208,7 +209,7 @@ class _Builder:
             return ""
         if decisive and decisive.name in self.texts.stages:
             return self.texts.stages[decisive.name].command
-        return "pharma-ops drill run"
+        return self.words["command"]
 
     def _stages(self) -> tuple[StageRow, ...]:
         def rank(stage: StageResult) -> int:

@@ -93,7 +93,7 @@ class Subject:
 class DrillRecord:
     """A whole drill.
 
-    :ivar scope: ``full``, or ``dump`` for a bare dump file.
+    :ivar scope: ``full``, ``dump`` for a bare dump file, or ``recovery`` of production.
     :ivar rpo_basis: where ``newest_change_at`` comes from: ``commit_timestamp``, ``snapshot`` or, of a
         dump made by others, ``dump_header``.
     :ivar backup: id, database, serverVersion, startedAt, finishedAt, sourceHost, store, tables, rows, bytes.
@@ -120,8 +120,10 @@ class DrillRecord:
 
     @property
     def verdict(self) -> Verdict:
-        """See :func:`overall_verdict`; a missed objective fails the drill too."""
+        """See :func:`overall_verdict`; a missed objective fails a drill too, but no recovery is undone by it."""
         verdict = overall_verdict(self.stages, limited=self.scope == "dump")
+        if self.scope == "recovery":
+            return verdict
         if verdict is Verdict.LIMITED and self.rpo.met is False:
             # Measured only of a dump in a store, where the job that makes them has stopped.
             return Verdict.FAILED
@@ -135,11 +137,13 @@ class DrillRecord:
         if stage := self.decisive_stage:
             return f"{stage.name}: {stage.error['message'] if stage.error else stage.summary}"
         for name, objective in (("RTO", self.rto), ("RPO", self.rpo)):
-            if objective.met is False:
+            if objective.met is False and self.scope != "recovery":
                 measured, wanted = f"{objective.seconds:.1f} s", f"{objective.objective_seconds:g} s"
                 return f"{name} objective missed: {measured} of {wanted}."
         if self.verdict is Verdict.LIMITED:
             return "The dump file restores; without a manifest nothing shows that it equals its source."
+        if self.verdict is Verdict.PASSED and self.scope == "recovery":
+            return "Every stage passed: the database is back and equals its backup."
         if self.verdict is Verdict.PASSED:
             return "Every stage passed: the backup equals its source and the release sells on it."
         if stage := next((s for s in self.stages if s.required and s.verdict is Verdict.NOT_RUN), None):

@@ -79,6 +79,8 @@ WORDS = {
     "use_proven": "If production must be recovered now, use the backup {backup}, proven on {date}.",
     "use_none": "No backup of this ledger is proven: treat a recovery as uncertain.",
     "runbook": "Runbook",
+    "runbook_page": "docs/runbooks/drill.md",
+    "command": "pharma-ops drill run",
     "advice": "The tool's advice",
     "first_drill": "The first drill of this ledger; the trend begins with the second.",
     "trend_label": "RTO of each drill, oldest to newest",

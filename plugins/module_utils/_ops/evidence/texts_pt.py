@@ -77,6 +77,8 @@ WORDS = {
     "use_proven": "Se precisar recuperar a produção agora, use o backup {backup}, comprovado em {date}.",
     "use_none": "Nenhum backup deste histórico está comprovado: trate a recuperação como incerta.",
     "runbook": "Runbook",
+    "runbook_page": "docs/runbooks/drill.md",
+    "command": "pharma-ops drill run",
     "advice": "Orientação do sistema",
     "first_drill": "Primeiro exercício deste histórico; a tendência aparece a partir do segundo.",
     "trend_label": "RTO de cada exercício, do mais antigo ao mais novo",

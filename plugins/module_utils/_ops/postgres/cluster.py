@@ -59,12 +59,14 @@ class Cluster:
     :ivar bin_dir: the server's programs (``/usr/lib/postgresql/17/bin``).
     :ivar directory: holds data, socket and server log; its path must be short.
     :ivar user: account that the server runs as; None: the present one, which must not be root.
+    :ivar checksums: its pages carry checksums, as a cluster's that is to stay do.
     """
 
     bin_dir: Path
     directory: Path
     user: str | None = None
     port: int = 5432
+    checksums: bool = False
 
     @property
     def data(self) -> Path:
@@ -108,6 +110,7 @@ class Cluster:
                 "--auth=trust",
                 "--no-sync",
                 "--no-instructions",
+                *(["--data-checksums"] if self.checksums else []),
                 *locale.initdb_words(),
             ],
             user=self.user,
@@ -158,6 +161,27 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             _wait_for_end(pid)
+
+    def shut_down(self, timeout: float) -> None:
+        """End the server with a checkpoint, and bring every file of the data directory to the disk.
+
+        :param timeout: seconds that the checkpoint may take.
+        :raises OpsError: ``CLUSTER_NOT_STOPPED``, ``COMMAND_TIMEOUT``.
+        """
+        steps: tuple[list[str | Path], ...] = (
+            [*self._pg_ctl("stop"), "-m", "fast", "-t", str(round(timeout))],
+            # The server ran without fsync.
+            [self.bin_dir / "initdb", "--sync-only", "-D", self.data],
+        )
+        for words in steps:
+            process.run(
+                words,
+                user=self.user,
+                cwd=self.directory,
+                timeout=timeout + 10,
+                code="CLUSTER_NOT_STOPPED",
+                action=f"Read {self.log}; what was restored is not complete on the disk.",
+            )
 
     def remove(self) -> None:
         """Stop the server and remove everything of it."""

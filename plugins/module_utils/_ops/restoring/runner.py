@@ -31,6 +31,7 @@ FAILED_CODES = frozenset(
         "MANIFEST_INVALID",
         "MANIFEST_MISPLACED",
         "NO_BACKUP",
+        "NO_PROVEN_BACKUP",
         "RELEASE_MISSING",
         "RESTORE_FAILED",
         "SIGNATURE_INVALID",
@@ -80,6 +81,7 @@ class Stage:
     :ivar required: without it the drill cannot pass.
     :ivar skipped: why it is not run at all; only a stage that is not required may be skipped.
     :ivar always: runs even after a failed one and after an interruption.
+    :ivar interruptible: a signal ends it; one that comes while another kind runs waits for the next.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Stage:
     required: bool = True
     skipped: str = ""
     always: bool = False
+    interruptible: bool = True
 
 
 @dataclass
@@ -130,7 +133,7 @@ class Runner:
         verdict: Verdict | None = None
         began = time.monotonic()
         try:
-            with contextlib.nullcontext() if stage.always else self.interruptions.allowed():
+            with self._allowance(stage):
                 stage.action(report)
         except OpsError as problem:
             verdict, error = verdict_of(problem), problem.as_dict()
@@ -155,6 +158,11 @@ class Runner:
             checks=tuple(report.checks),
             error=error,
         )
+
+    def _allowance(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
+        if stage.always or not stage.interruptible:
+            return contextlib.nullcontext()
+        return self.interruptions.allowed()
 
     def _add(self, result: StageResult) -> None:
         self.results.append(result)
