@@ -22,7 +22,7 @@ GIVEN: dict[str, Any] = {
     "backup_databases": [
         {"name": "pharma", "password": "pass-word-1", "release_sql": "select 1", "schedule": "*-*-* 03:00:00"},
         {"name": "crm.v2", "dbname": "crm", "host": "db9", "port": 5433, "sslmode": "verify-full", "ca": "PEM\n"},
-        {"name": "managed", "url": "postgresql://u:secret-7@db.example/app"},
+        {"name": "managed", "url": "postgresql://u:planted-7@db.example/app"},
     ],
     "backup_stores": [
         {
@@ -120,7 +120,7 @@ def test_the_engine_reads_what_the_role_writes(play: Any, tmp_path: Path) -> Non
         "backup_store_blob",
     } <= set(read.secrets)
     written = "".join(path.read_text() for path in out.iterdir())
-    assert [word for word in ("pass-word-1", "secret-7", "SK-9", "sv=1", "K" * 44) if word in written] == []
+    assert [word for word in ("pass-word-1", "planted-7", "SK-9", "sv=1", "K" * 44) if word in written] == []
     assert "ReadWritePaths=" in written
     assert " -/mnt/backups\n" in written
 

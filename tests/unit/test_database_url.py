@@ -57,16 +57,16 @@ def test_over_a_network_the_server_must_prove_who_it_is(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("", "not one URL"),
-        ("host=db password=s3cret-word", "not one URL"),
-        ("postgresql://u:s3cret-word@h/d\npostgresql://u@h/e\n", "not one URL"),
-        ("mysql://u:s3cret-word@h/d", "not one URL"),
-        ("postgresql://u:s3cret-word@h:p:q/d", "several hosts"),
-        ("postgresql://u:s3cret-word@h/d?nonsense=1", "libpq cannot parse it"),
-        ("postgresql://u:s3cret-word@/d", "it names no host"),
+        ("host=db password=planted-word", "not one URL"),
+        ("postgresql://u:planted-word@h/d\npostgresql://u@h/e\n", "not one URL"),
+        ("mysql://u:planted-word@h/d", "not one URL"),
+        ("postgresql://u:planted-word@h:p:q/d", "several hosts"),
+        ("postgresql://u:planted-word@h/d?nonsense=1", "libpq cannot parse it"),
+        ("postgresql://u:planted-word@/d", "it names no host"),
         ("postgresql://h/d", "it names no user"),
-        ("postgresql://u:s3cret-word@h", "it names no dbname"),
-        ("postgresql://u:s3cret-word@h1,h2/d", "several hosts"),
-        ("postgresql://u:s3cret-word@h/d?service=x", "its parameter service"),
+        ("postgresql://u:planted-word@h", "it names no dbname"),
+        ("postgresql://u:planted-word@h1,h2/d", "several hosts"),
+        ("postgresql://u:planted-word@h/d?service=x", "its parameter service"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_without_quoting_it(
@@ -77,7 +77,7 @@ def test_a_url_that_cannot_be_used_is_refused_without_quoting_it(
     assert caught.value.code == "SECRET_INVALID"
     assert reason in caught.value.message
     assert str(tmp_path / "url") in caught.value.message
-    assert "s3cret" not in str(caught.value)
+    assert "planted-word" not in str(caught.value)
 
 
 def test_a_missing_url_and_one_beside_other_keys_are_told_apart(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Host:
             ledger.append(path, entry)
 
     def items(self, *, offline: bool = True) -> dict[tuple[str, str], Item]:
-        known = gather.gather(config.load(self.path), offline=offline)
+        known = gather.gather(config.load(self.path), offline=offline, now=NOW)
         return {(item.section, item.name): item for item in judge(known).items}
 
 
