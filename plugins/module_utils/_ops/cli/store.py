@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import config
 from ..errors import ExitCode, OpsError
 from ..store.base import Protection
-from ..store.findings import Finding, findings
+from ..store.findings import Finding, days, findings
 from ..store.open import open_store
 from . import show
 
@@ -111,7 +111,7 @@ def _as_text(report: _Report) -> str:
 
 def _facts(protection: Protection) -> list[tuple[str, str]]:
     default = {None: "not told", "": "none"}.get(
-        protection.lock_mode, f"{protection.lock_mode}, {protection.lock_days} days"
+        protection.lock_mode, f"{protection.lock_mode}, {days(protection.lock_days or 0)}"
     )
     return [
         ("versions", _word(protection.versioning)),

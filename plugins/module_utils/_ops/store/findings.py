@@ -97,7 +97,7 @@ def _of_lock(spec: config.Store, protection: Protection, wanted_days: int) -> It
         )
         yield Finding(
             level="warning",
-            text=f"The bucket's default retention is {_days(default)}, wanted are {_days(wanted)}: {who} get less.",
+            text=f"The bucket's default retention is {days(default)}, wanted are {days(wanted)}: {who} get less.",
             action="Raise the bucket's default retention.",
         )
     modes = {spec.lock_mode or protection.lock_mode, protection.lock_mode} - {"", None}
@@ -109,5 +109,6 @@ def _of_lock(spec: config.Store, protection: Protection, wanted_days: int) -> It
         )
 
 
-def _days(count: int) -> str:
+def days(count: int) -> str:
+    """A number of days for a person."""
     return "none" if not count else "1 day" if count == 1 else f"{count} days"
