@@ -47,6 +47,7 @@ def settings(request: dict[str, Any]) -> config.Config:
     changed = dataclasses.replace(loaded, stores=stores, retention=retention)
     if "state_dir" in request:
         state = Path(request["state_dir"])
+        state.mkdir(parents=True, exist_ok=True)
         changed = dataclasses.replace(
             changed,
             state_dir=state,

@@ -35,6 +35,7 @@ DAYS = 40
 DAILY, WEEKLY = 14, 2
 NO_BACKUP, KILLED = {18, 26, 27}, {22}
 LOCKED_DAY = 9
+# Records of the simulated days, so that the hosts' own know nothing of a time to come.
 STATE = "/var/lib/pharma-ops/retention/simulation"
 VARS = ("-e", "@molecule/estate/vars.yml", "--limit", "staging1:localhost")
 
@@ -64,8 +65,17 @@ def bucket(s3_as: Connect, root: Path) -> str:
     admin = s3_as("admin")
     if BUCKET not in [one["Name"] for one in admin.list_buckets()["Buckets"]]:
         admin.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
-    policy = (root / "lab/s3/policy.json").read_text().replace("BUCKET", BUCKET)
-    admin.put_bucket_policy(Bucket=BUCKET, Policy=policy)
+    policy = json.loads((root / "lab/s3/policy.json").read_text().replace("BUCKET", BUCKET))
+    # An object belongs to who put it, so that the bucket's owner has to allow itself to hold it.
+    policy["Statement"].append(
+        {
+            "Effect": "Allow",
+            "Principal": {"AWS": ["arn:aws:iam:::user/admin"]},
+            "Action": ["s3:PutObjectRetention", "s3:PutObjectLegalHold"],
+            "Resource": [f"arn:aws:s3:::{BUCKET}/*"],
+        }
+    )
+    admin.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(policy))
     return BUCKET
 
 
@@ -137,9 +147,9 @@ def history(
             return datetime.combine(day, clock_time(hour, minute), ZONE).astimezone(UTC)
 
         if number in KILLED:
-            assert database.ask("backup", at(2, 30), kill=True) == {"exitcode": -9}
+            assert database.ask("backup", at(2, 30), state_dir=STATE, kill=True) == {"exitcode": -9}
         elif number not in NO_BACKUP:
-            today.backup_id = database.ask("backup", at(2, 30))["backup_id"]
+            today.backup_id = database.ask("backup", at(2, 30), state_dir=STATE)["backup_id"]
         if number == proven_day(start):
             assert today.backup_id is not None
             proven = today.backup_id
