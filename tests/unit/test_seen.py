@@ -261,6 +261,18 @@ def test_a_store_that_cannot_be_reached_keeps_what_was_seen(
     assert "last seen whole" in out
 
 
+def test_the_worst_is_what_is_told(host: Host) -> None:
+    altered(host.store() / "pharma" / NEW)
+    host.store("second").rename(host.base / "away")
+    worst = seen.worst_of(host.read().values())
+    assert worst is not None
+    assert worst.code == "BACKUP_DAMAGED"
+    assert worst.message.endswith("(and 1 more not seen whole: second)")
+    (host.base / "away").rename(host.store("second"))
+    shutil.rmtree(host.store() / "pharma")
+    assert seen.worst_of(host.read().values()).code == "BACKUP_MISSING"  # type: ignore[union-attr]
+
+
 def test_the_command_says_what_it_saw(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["backup", "seen", "--json", "--config", str(host.config_file)]) == 0
     assert [one["lastRun"]["verdict"] for one in json.loads(capsys.readouterr().out)["seen"]] == ["whole"] * 2

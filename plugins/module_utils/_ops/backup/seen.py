@@ -213,7 +213,25 @@ def read_back(
             write_atomic(path, (json.dumps(record.as_dict(), indent=1, sort_keys=True) + "\n").encode())
             records.append(record)
         metrics.publish(config.metrics_dir, JOB, gauges(records))
+    worst = worst_of(records)
+    if worst is not None:
+        log.error("sets_not_seen", worst, stage="read back")
     return tuple(records)
+
+
+def worst_of(records: Iterable[Record]) -> OpsError | None:
+    """The error that is told of a run: damage before absence before what could not be looked at."""
+    order = ("damaged", "missing", "unknown")
+    bad = sorted((one for one in records if one.error), key=lambda one: order.index(one.verdict))
+    if not bad or bad[0].error is None:
+        return None
+    code, message, action = (bad[0].error[key] for key in ("code", "message", "action"))
+    more = (
+        f" (and {len(bad) - 1} more not seen whole: {', '.join(one.store for one in bad[1:])})"
+        if bad[1:]
+        else ""
+    )
+    return OpsError(code, message + more, action)
 
 
 def _before(config: Config, database: str, store: str, log: Log) -> Record | None:

@@ -328,11 +328,13 @@ def _timer(known: Facts, timer: facts.Timer) -> Item:
         )
     following = f"next in {span(timer.next_at - known.now)}" if timer.next_at else "runs now"
     failed = timer.result not in ("", "success")
+    if failed:
+        last = f"{last} and failed ({timer.result})" if timer.last_at else f"failed ({timer.result})"
     return Item(
         section="schedule",
         name=timer.name,
         state="warning" if failed else "healthy",
-        sentence=f"{last}{f' and failed ({timer.result})' if failed else ''}; {following}",
+        sentence=f"{last}; {following}",
         at=timer.last_at,
         action=f"Read: journalctl -u {timer.unit.replace('.timer', '.service')} -n 100" if failed else "",
     )
