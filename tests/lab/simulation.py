@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 class Simulated:
     """The engine of a host at times of the test's choice (see ``simulated_host.py``)."""
 
-    def __init__(self, ssh: list[str], script: str) -> None:
-        self._process = subprocess.Popen(
-            [*ssh, "cat > /run/simulated_host.py && echo ready"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._process.communicate(script.encode())
+    def __init__(self, ssh: list[str], script: str, bucket: str) -> None:
+        self._bucket = bucket
+        subprocess.run([*ssh, "cat > /run/simulated_host.py"], input=script.encode(), check=True)
         self._process = subprocess.Popen(
             [*ssh, "python3 -I -B /run/simulated_host.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -418,6 +418,6 @@ def test_the_playbook_shows_the_plan_and_check_removes_nothing(today: list[str],
         assert f"keep {today[-1]}" in played.words, played.output
         assert "newest, daily" in played.words
         assert "changed=0" in played.words
-    nobody = playbooks.run("playbooks/prune.yml", "--limit", "localhost")
+    nobody = playbooks.run("playbooks/prune.yml", "--limit", "db1")
     assert nobody.code != 0
     assert "nothing would be pruned" in nobody.words
