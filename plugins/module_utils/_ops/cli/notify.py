@@ -84,7 +84,7 @@ def _of_unit(session: Session, unit: str) -> Failure:
     ended, cause = units.Ended(unit=unit), units.Cause()
     try:
         ended = units.ended(unit)
-        lines = units.journal(_invocation(unit) or ended.invocation) or units.journal_of_cron(unit)
+        lines = units.journal(ended, _invocation(unit)) or units.journal_of_cron(unit)
         cause = units.cause_of(lines, ended.result)
     except OpsError as error:
         session.log.error("unit_not_asked", error, unit=unit)

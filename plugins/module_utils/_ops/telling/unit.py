@@ -141,14 +141,22 @@ def parse_show(unit: str, text: str) -> Ended:
     )
 
 
-def journal(invocation: str) -> list[str]:
+def journal(run: Ended, invocation: str = "") -> list[str]:
     """The last lines that a run wrote, and those that systemd wrote about it.
 
+    The journal does not always know the run of a process that ended at once, but its unit; so the lines of
+    the unit since the beginning of the run count as well, unless it has begun another one since.
+
+    :param invocation: the run that failed, when it is not the unit's last.
     :raises OpsError: ``COMMAND_FAILED``, ``COMMAND_TIMEOUT``, ``PROGRAM_MISSING``.
     """
-    if not re.fullmatch(r"[0-9a-f]{32}", invocation):
+    wanted = invocation or run.invocation
+    if not re.fullmatch(r"[0-9a-f]{32}", wanted):
         return []
-    return _lines(f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}")
+    words = [f"_SYSTEMD_INVOCATION_ID={wanted}", "+", f"INVOCATION_ID={wanted}"]
+    if wanted == run.invocation and run.started_at is not None:
+        words = [f"--since=@{int(run.started_at.timestamp())}", *words, "+", f"_SYSTEMD_UNIT={run.unit}"]
+    return _lines(*words)
 
 
 def journal_of_cron(unit: str) -> list[str]:
