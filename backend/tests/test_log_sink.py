@@ -110,7 +110,7 @@ def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
 
 
 def test_the_end_waits_for_the_reader_but_not_for_ever(ends: tuple[int, int]) -> None:
-    _, writer = ends
+    reader, writer = ends
     sink = Sink(writer)
     for _ in range(100):
         sink(LINE)
@@ -118,6 +118,9 @@ def test_the_end_waits_for_the_reader_but_not_for_ever(ends: tuple[int, int]) ->
     sink.flush(0.2)
     assert 0.1 < time.monotonic() - began < 2
     assert sink.pending_bytes > 0
+    # What waits would be written to whatever gets the number of the descriptor next.
+    _drain(reader, sink)
+    assert sink.pending_bytes == 0
 
 
 def test_a_line_that_cannot_be_rendered_or_written_raises_nothing_and_is_counted() -> None:

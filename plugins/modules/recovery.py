@@ -34,6 +34,9 @@ options:
   ledger:
     description: Take the newest set that a drill of this ledger (C(ledger.jsonl) on the host) has proven.
     type: path
+  evidence_keys_file:
+    description: Public keys (PEM, on the host) of the drills whose proofs in O(ledger) count.
+    type: path
   cluster:
     description: Name of Debian's cluster, of the major version that the set was made with.
     type: str
@@ -173,12 +176,16 @@ def main() -> None:
         "confirm": {"type": "str"},
         "backup_id": {"type": "str"},
         "ledger": {"type": "path"},
+        "evidence_keys_file": {"type": "path"},
         "cluster": {"type": "str", "default": "main"},
         "others_too": {"type": "bool", "default": False},
         "fail_when_not_recovered": {"type": "bool", "default": True},
     }
     module = AnsibleModule(
-        argument_spec=arguments, supports_check_mode=True, mutually_exclusive=[("backup_id", "ledger")]
+        argument_spec=arguments,
+        supports_check_mode=True,
+        mutually_exclusive=[("backup_id", "ledger")],
+        required_by={"ledger": ("evidence_keys_file",)},
     )
     ops_module.run(module, lambda: _recover(module))
 
@@ -195,6 +202,7 @@ def _recover(module: AnsibleModule) -> dict:
         confirm=lambda _preview: given["confirm"] or "",
         backup_id=given["backup_id"],
         ledger=Path(given["ledger"]) if given["ledger"] else None,
+        evidence_keys_file=Path(given["evidence_keys_file"]) if given["evidence_keys_file"] else None,
         cluster=given["cluster"],
         others_too=given["others_too"],
         jobs=min(os.cpu_count() or 1, MAX_JOBS),

@@ -17,6 +17,7 @@ from pharma_ops.evidence.view import Context
 from pharma_ops.recover import record
 from pharma_ops.recover.deciding import newest_proven, told
 from pharma_ops.recover.stages import move, sweep
+from pharma_ops.sealing import signing
 from pharma_ops.store.local import LocalStore
 
 DATA = Path("/var/lib/postgresql/17/main")
@@ -132,7 +133,9 @@ def test_the_newest_proven_set_is_one_that_a_full_drill_passed(tmp_path: Path) -
         ("full", Verdict.PASSED),
         ("full", Verdict.FAILED),
         ("recovery", Verdict.PASSED),
+        ("full", Verdict.PASSED),
     ]
+    (key, public), (forger, _) = signing.generate(), signing.generate()
     path, head = tmp_path / "ledger.jsonl", None
     for number, (scope, verdict) in enumerate(verdicts):
         entry = dataclasses.replace(
@@ -143,12 +146,13 @@ def test_the_newest_proven_set_is_one_that_a_full_drill_passed(tmp_path: Path) -
             backup_id=ids[number],
             prev=head,
         )
-        ledger.append(path, entry)
+        # A line that another key signed is no proof, whatever it says.
+        ledger.append(path, ledger.signed(entry, forger if number == 4 else key))
         head = ledger.head(ledger.read(path))
     store = LocalStore(tmp_path / "store")
-    assert newest_proven(store, "shop", path) == ids[1]
+    assert newest_proven(store, "shop", path, public) == ids[1]
     with pytest.raises(OpsError) as caught:
-        newest_proven(store, "payroll", path)
+        newest_proven(store, "payroll", path, public)
     assert caught.value.code == "NO_PROVEN_BACKUP"
 
 

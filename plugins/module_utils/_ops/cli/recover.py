@@ -46,6 +46,9 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--ledger", type=Path, metavar="FILE", help="ledger.jsonl of the drills, for --proven"
     )
+    parser.add_argument(
+        "--evidence-keys", type=Path, metavar="FILE", help="public keys of the drills whose proofs count"
+    )
     parser.add_argument("--database", metavar="NAME", help="the database to bring back")
     parser.add_argument(
         "--confirm", metavar="NAME", help="the database's name once more; asked for on a terminal without it"
@@ -151,6 +154,7 @@ def _request(session: Session, arguments: argparse.Namespace) -> Request:
         confirm=confirm,
         backup_id=arguments.backup,
         ledger=arguments.ledger,
+        evidence_keys_file=arguments.evidence_keys,
         cluster=arguments.cluster,
         others_too=arguments.others_too,
         jobs=jobs,

@@ -45,6 +45,7 @@ class Request:
     :ivar store: name of a store of the configuration.
     :ivar backup_id: the set; None: the newest complete one.
     :ivar ledger: take the newest set that a drill of this ledger proved.
+    :ivar evidence_keys_file: public keys (PEM) of the drills whose proofs count; needed with ``ledger``.
     :ivar cluster: name of Debian's cluster of the source's major version.
     :ivar confirm: asked for the database's name; anything else than it ends the recovery before it touched
         anything.
@@ -58,6 +59,7 @@ class Request:
     confirm: Callable[[Preview], str]
     backup_id: str | None = None
     ledger: Path | None = None
+    evidence_keys_file: Path | None = None
     cluster: str = "main"
     others_too: bool = False
     jobs: int = 2

@@ -11,8 +11,7 @@ from pathlib import Path
 from .. import clock
 from ..backup import catalogue
 from ..errors import OpsError
-from ..evidence import ledger
-from ..evidence.record import Verdict
+from ..evidence import ledger, proofs
 from ..postgres import programs
 from ..restoring import acquire, host
 from ..restoring.context import needed
@@ -20,7 +19,7 @@ from ..restoring.runner import Report
 from ..store.base import ObjectStore
 from ..store.open import open_store
 from . import debian, record
-from .context import Preview, Recovery
+from .context import Preview, Recovery, Request
 from .debian import DebianCluster
 
 _SHOWN = 5
@@ -32,7 +31,7 @@ def select(recovery: Recovery, report: Report) -> None:
     store = open_store(recovery.config.store(request.store))
     wanted = request.backup_id
     if request.ledger is not None:
-        wanted = newest_proven(store, request.database, request.ledger)
+        wanted = newest_proven(store, request.database, request.ledger, _evidence_keys(request))
         report.facts["provenBy"] = str(request.ledger)
     recovery.backup = acquire.select(
         store,
@@ -47,8 +46,26 @@ def select(recovery: Recovery, report: Report) -> None:
         report.facts["release"] = f"{release.name} {release.version}"
 
 
-def newest_proven(store: ObjectStore, database: str, path: Path) -> str:
-    """The newest complete set of a store that a full drill of a ledger proved.
+def _evidence_keys(request: Request) -> bytes:
+    """The public keys of the drills whose proofs count.
+
+    :raises OpsError: ``TRUSTED_KEYS_MISSING``.
+    """
+    try:
+        if request.evidence_keys_file is not None:
+            return request.evidence_keys_file.read_bytes()
+        reason = "none is named"
+    except OSError as error:
+        reason = f"{request.evidence_keys_file} cannot be read: {error.strerror}"
+    raise OpsError(
+        "TRUSTED_KEYS_MISSING",
+        f"No public key says whose proofs in {request.ledger} count: {reason}.",
+        "Name the public half of the key that signs the evidence with --evidence-keys.",
+    )
+
+
+def newest_proven(store: ObjectStore, database: str, path: Path, public_keys_pem: bytes) -> str:
+    """The newest complete set of a store that a full drill of a ledger proved, by a line that a trusted key signed.
 
     :raises OpsError: ``NO_PROVEN_BACKUP``, ``LEDGER_MISSING``, ``LEDGER_BROKEN``.
     """
@@ -56,10 +73,7 @@ def newest_proven(store: ObjectStore, database: str, path: Path) -> str:
         raise OpsError(
             "LEDGER_MISSING", f"There is no ledger {path}.", "Bring ledger.jsonl from the staging host."
         )
-    entries = [line.entry for line in ledger.read(path)]
-    proven = {
-        entry.backup_id for entry in entries if entry.scope == "full" and entry.verdict is Verdict.PASSED
-    }
+    proven = proofs.proven(ledger.read(path), public_keys_pem)
     there = [item for item in catalogue.list_sets(store, database) if item.id in proven]
     newest = catalogue.newest_complete(there)
     if newest is None:
