@@ -218,7 +218,7 @@ def _diff(outcome, store) -> dict:
     return {
         "before_header": name,
         "after_header": name,
-        "before": "".join(line for _, line in lines),
+        "before": "".join(line for _kind, line in lines),
         "after": "".join(line for kind, line in lines if kind == "keep"),
     }
 

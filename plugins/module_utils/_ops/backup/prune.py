@@ -220,8 +220,8 @@ def _locks(store: ObjectStore, sets: list[SetInfo]) -> dict[str, datetime]:
     keys = [(one.id, f"{one.prefix}/{name}") for one in sets for name in one.objects]
     found: dict[str, datetime] = {}
     with ThreadPoolExecutor(LOCK_THREADS, thread_name_prefix="locks") as pool:
-        ends = pool.map(store.locked_until, [key for _, key in keys])
-        for (backup_id, _), end in zip(keys, ends, strict=True):
+        ends = pool.map(store.locked_until, [key for _id, key in keys])
+        for (backup_id, _key), end in zip(keys, ends, strict=True):
             if end is not None:
                 found[backup_id] = max(end, found.get(backup_id, end))
     return found

@@ -266,7 +266,7 @@ def _rules(policy: Policy) -> tuple[tuple[str, int, Callable[[datetime], str]], 
 
 def _week(local: datetime) -> str:
     """ISO 8601: weeks begin on Monday, and the first one of a year has its first Thursday."""
-    year, week, _ = local.isocalendar()
+    year, week, _day = local.isocalendar()
     return f"{year}-W{week:02d}"
 
 

@@ -14,8 +14,8 @@ from ..log import Log
 from ..postgres.cluster import Cluster
 from ..progress import Progress
 from ..restoring.context import Backup, needed
-from . import record
 from .debian import DebianCluster
+from .record import Record
 
 MARK = ".recovering-"
 ASIDE = ".before-"
@@ -85,14 +85,14 @@ class Recovery:
     backup: Backup | None = None
     bin_dir: Path | None = None
     cluster: DebianCluster | None = None
-    earlier: record.Record | None = None
+    earlier: Record | None = None
     confirmed: bool = False
     dump: Path | None = None
     globals_sql: Path | None = None
     fresh: Cluster | None = None
     system_identifier: str = ""
     was_running: bool = False
-    record: record.Record | None = None
+    record: Record | None = None
 
     @property
     def dbname(self) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 from .. import _deps, clock
@@ -45,7 +45,7 @@ PUT_BLOCK_LIST = "Put Block List"
 _AGAIN = {408, 429, 500, 502, 503, 504}
 _DAMAGED = {"Md5Mismatch", "Crc64Mismatch"}
 
-Body = bytes | bytearray
+Body: TypeAlias = "bytes | bytearray"
 
 
 class AzureError(Exception):

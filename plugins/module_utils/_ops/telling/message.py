@@ -69,7 +69,7 @@ class Message:
     @property
     def text(self) -> str:
         """Everything but the title, as plain text."""
-        width = max((len(label) for label, _ in self.facts), default=0) + 1
+        width = max((len(label) for label, _value in self.facts), default=0) + 1
         parts = [
             self.cause,
             f"{self.action_label}: {self.action}",

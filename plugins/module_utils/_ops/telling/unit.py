@@ -211,7 +211,7 @@ def _logged(lines: Sequence[Mapping[str, Any]]) -> Cause | None:
     for line in reversed(lines):
         if line["msg"] == "drill_finished" and line["meta"].get("verdict") not in ("passed", "limited"):
             first = _of_error(errors[0]) if errors else Cause()
-            stage, _, message = str(line["meta"].get("cause", "")).partition(": ")
+            stage, _colon, message = str(line["meta"].get("cause", "")).partition(": ")
             known = bool(message) and re.fullmatch(r"[a-z_]+", stage) is not None
             return Cause(
                 code=first.code,

@@ -53,7 +53,7 @@ def shaped(settings: Webhook, url: str, message: Message) -> Post:
     """
     if settings.kind == "ntfy":
         parts = urlsplit(url)
-        before, _, topic = parts.path.rstrip("/").rpartition("/")
+        before, _slash, topic = parts.path.rstrip("/").rpartition("/")
         if not topic:
             raise OpsError(
                 "SECRET_INVALID",
