@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 2
 # Each scenario has a lab of its own. The one whose load measures the service begins first, when the other lane is busy
 # on one processor only.
 left=(lint unit sanity integration azure molecule:lab)
-right=(molecule:release molecule:site molecule:recover)
+right=(molecule:release molecule:site molecule:recover molecule:site-debian12)
 for scenario in molecule/*/molecule.yml; do
   part=molecule:$(basename "$(dirname "$scenario")")
   [[ " ${left[*]} ${right[*]} " == *" $part "* ]] || left+=("$part")
