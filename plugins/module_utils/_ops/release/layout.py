@@ -150,10 +150,12 @@ class Layout:
         """Put a colour into service: from here on every new connection meets it."""
         files.link_atomic(self.active_link, self.socket(colour))
 
-    def point_current(self, release: Release) -> None:
-        """Name the release in service for people and tools."""
-        if _link(self.current) != release.directory:
-            files.link_atomic(self.current, release.directory)
+    def point_current(self, release: Release) -> bool:
+        """Name the release in service for people and tools; whether it was another one."""
+        if _link(self.current) == release.directory:
+            return False
+        files.link_atomic(self.current, release.directory)
+        return True
 
 
 def idle(active: str | None) -> str:

@@ -35,8 +35,9 @@ def repair(run: Run) -> Record | None:
         run.log.warn("killed_release_finished", **summary(record))
     active = run.layout.active()
     if active is not None:
-        stages.follow(run.layout, active)
-        if record is not None:
+        # Somebody may have set the link by hand.
+        moved = stages.follow(run.layout, active)
+        if moved or record is not None:
             _put_on_record(run, active)
     return record
 

@@ -153,12 +153,15 @@ def switch(deployment: Deployment, report: Report) -> None:
         report.detail += f" {problem.message}"
 
 
-def follow(layout: Layout, active: str) -> None:
-    """Have all that is derived from the link agree with it: ``current``, and what starts at boot."""
+def follow(layout: Layout, active: str) -> bool:
+    """Have all that is derived from the link agree with it: ``current``, and what starts at boot.
+
+    :returns: whether another release was in service by ``current``.
+    """
     release = layout.held(active)
-    if release is not None:
-        layout.point_current(release)
+    moved = release is not None and layout.point_current(release)
     units.enable_only(layout.unit(active), layout.unit(idle(active)))
+    return moved
 
 
 def record(layout: Layout, version: str) -> str:
