@@ -52,13 +52,14 @@ class Playbooks:
         """The words of a run, for a test that starts it itself."""
         return ["ansible-playbook", "-i", "inventories/lab/hosts.yml", *self._always, *words]
 
-    def run(self, *words: str) -> Played:
-        """Run one to its end, whatever that is."""
+    def run(self, *words: str, **environment: str) -> Played:
+        """Run one to its end, whatever that is. Nobody is there to answer a question."""
         began = time.monotonic()
         done = subprocess.run(
             self.command(*words),
             cwd=self.root,
-            env=self.environment,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,

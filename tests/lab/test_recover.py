@@ -10,14 +10,13 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from load import Traffic
+from playbooks import Playbooks, Played
 from shop import Shop
 from testinfra.host import Host  # type: ignore[import-untyped]
 
@@ -43,36 +42,16 @@ print(json.dumps({"rows": read.rows, "differences": [str(item) for item in compa
 SCRIPT
 """
 
+# Before the release meets a client, its smoke journey tries a login that must be refused, which is counted.
+COUNTED = "pharmacy.login_attempts"
+
 OnHost = Callable[..., str]
-
-
-@dataclass(frozen=True)
-class Played:
-    """A playbook that ran."""
-
-    code: int
-    output: str
-    seconds: float
 
 
 @pytest.fixture(scope="module")
 def play(root: Path) -> Callable[..., Played]:
     """Runs a playbook on the scenario's hosts."""
-
-    def run(*words: str, **env: str) -> Played:
-        began = time.monotonic()
-        done = subprocess.run(
-            ["ansible-playbook", "-i", "inventories/lab/hosts.yml", "--limit", "db1:app1:localhost", *words],
-            cwd=root,
-            env=os.environ | {"ANSIBLE_CONFIG": str(root / "ansible.cfg"), "NO_COLOR": "1"} | env,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        return Played(done.returncode, done.stdout + done.stderr, time.monotonic() - began)
-
-    return run
+    return Playbooks(root, "--limit", "db1:app1:localhost").run
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +89,9 @@ def evidence(played: Played) -> dict[str, Any]:
 
 
 def difference(on_host: OnHost, newest: dict[str, Any]) -> dict[str, Any]:
-    """What differs between the database now and the manifest."""
+    """What differs between the database now and the manifest, but for what the release counted since."""
     found: dict[str, Any] = json.loads(on_host("db1", FINGERPRINT, json.dumps(newest)).splitlines()[-1])
-    return found
+    return found | {"differences": [each for each in found["differences"] if COUNTED not in each]}
 
 
 def test_production_comes_back_from_the_store_alone(
@@ -199,7 +178,7 @@ def test_check_mode_looks_and_touches_nothing(
     before = shop.sql("select system_identifier, pg_postmaster_start_time() from pg_control_system()")
     looked = play("playbooks/recover.yml", "--check")
     assert looked.code == 0, looked.output[-3000:]
-    assert "the present data would lie in" in looked.output
+    assert "the present data would lie in" in looked.words
     assert shop.sql("select system_identifier, pg_postmaster_start_time() from pg_control_system()") == before
 
 
