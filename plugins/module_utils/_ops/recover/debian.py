@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ DATA = Path("/var/lib/postgresql")
 SOCKETS = "/var/run/postgresql"
 _START_SECONDS = 300
 _STOP_SECONDS = 600
+_LEAVING_SECONDS = 2.0
 # Not those that every cluster has.
 _DATABASES = "SELECT datname FROM pg_catalog.pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
 _SESSIONS = """
@@ -98,9 +100,17 @@ class DebianCluster:
     def sessions(self) -> list[str]:
         """Who is connected besides us; nobody when it does not run.
 
+        A session that has just been left, our own of a question before among them, is there for a moment
+        still: who is there after that moment is meant.
+
         :raises OpsError: ``CLUSTER_UNREACHABLE``.
         """
-        return self.sql(_SESSIONS) if self.running else []
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        while self.running and (found := self.sql(_SESSIONS)):
+            if time.monotonic() > deadline:
+                return found
+            time.sleep(0.1)
+        return []
 
     def databases(self) -> list[str] | int:
         """The names of the databases, or their number when the server does not run."""
