@@ -78,7 +78,8 @@ _PLAIN = (
     "lock_days",
     "bandwidth_limit",
 )
-_CREDENTIALS_DAYS, _KEY_DAYS = 90, 180
+_CREDENTIALS_DAYS = 90
+_KEY_DAYS = 180
 
 
 def store_config(store: Mapping[str, Any], base: str, owner: str, label: str) -> dict[str, Any]:
