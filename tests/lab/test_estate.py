@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The units that look after the sets, on the hosts of the whole chain: read back, pruned, told of, shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from testinfra.host import Host  # type: ignore[import-untyped]
+
+METRICS = "/var/lib/pharma-ops/metrics"
+
+
+@pytest.fixture(scope="module")
+def staging(lab_host: Callable[[str], Host]) -> Host:
+    """The staging host after its jobs ran, each by its own unit."""
+    host = lab_host("staging1")
+    for job in ("pharma-seen", "pharma-prune"):
+        done = host.run(f"systemctl start {job}.service")
+        assert done.rc == 0, host.run(f"journalctl -u {job}.service -n 30 --no-pager").stdout
+    return host
+
+
+def values(host: Host, job: str) -> dict[str, float]:
+    """What a job tells Prometheus, read by Prometheus's own parser; one sample for each name."""
+    text = host.file(f"{METRICS}/pharma_{job}.prom").content_string
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_newest_set_is_read_back_from_the_object_store(staging: Host) -> None:
+    now = float(staging.check_output("date +%s"))
+    seen = values(staging, "seen")
+    assert seen["pharma_backup_seen_success"] == 1
+    assert 0 <= now - seen["pharma_backup_seen_whole_timestamp_seconds"] < 300
+
+
+def test_pruning_keeps_what_there_is(staging: Host) -> None:
+    assert values(staging, "prune")["pharma_retention_last_run_success"] == 1
+    record = json.loads(staging.check_output("cat /var/lib/pharma-ops/retention/*.json"))
+    assert (record["lastRun"]["verdict"], record["lastRun"]["removed"]) == ("done", 0)
+    assert record["lastRun"]["kept"] >= 1
+
+
+def test_the_backup_and_the_drill_are_measured(staging: Host, lab_host: Callable[[str], Host]) -> None:
+    backup = values(lab_host("db1"), "backup_pharma")
+    assert backup["pharma_backup_last_run_success"] == 1
+    assert backup["pharma_backup_bytes"] > 1000
+    assert values(staging, "drill")["pharma_drill_last_proven_timestamp_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "healthy", "open_points"),
+    [
+        ("staging1", {"seen", "proof", "retention", "stores", "secrets", "schedule"}, {"escrow", "telling"}),
+        ("db1", {"backup", "stores", "secrets", "schedule"}, {"telling"}),
+    ],
+)
+def test_one_screen_shows_all_of_it(
+    name: str,
+    healthy: set[str],
+    open_points: set[str],
+    staging: Host,
+    lab_host: Callable[[str], Host],
+    root: Path,
+) -> None:
+    """A lab tells nobody and has not fetched its escrow key: that, and nothing else, is not healthy."""
+    shown = lab_host(name).run("pharma-ops status --json")
+    status: dict[str, Any] = json.loads(shown.stdout)
+    jsonschema.validate(status, json.loads((root / "docs/schemas/status.schema.json").read_text()))
+    states: dict[str, set[str]] = {}
+    for item in status["items"]:
+        states.setdefault(item["section"], set()).add(item["state"])
+    assert {section for section, found in states.items() if found == {"healthy"}} == healthy, status
+    assert {section for section, found in states.items() if found != {"healthy"}} == open_points, status
+    assert shown.rc == 1
