@@ -85,6 +85,15 @@ def s3_as(state_dir: Path, lab_secrets: dict[str, str], s3_endpoint: str) -> Cal
     return connect
 
 
+@pytest.fixture(scope="session")
+def lab_policy(root: Path) -> str:
+    """The policy that the role object_store puts on a bucket, for the lab's users."""
+    text = root.joinpath("roles/object_store/files/bucket-policy.json").read_text(encoding="utf-8")
+    for user in ("writer", "reader", "pruner"):
+        text = text.replace(f'"{user.upper()}"', f'"arn:aws:iam:::user/{user}"')
+    return text
+
+
 @pytest.fixture
 def prefix() -> str:
     """A prefix of the test's own. What it holds under retention stays until the store lets it go."""

@@ -60,12 +60,12 @@ def simulated(state_dir: Path, root: Path) -> Iterator[Callable[[str], Simulated
 
 
 @pytest.fixture(scope="module")
-def bucket(s3_as: Connect, root: Path) -> str:
+def bucket(s3_as: Connect, lab_policy: str) -> str:
     """A versioned bucket that can lock, with the same identities as the other; what is in it is listed as it is."""
     admin = s3_as("admin")
     if BUCKET not in [one["Name"] for one in admin.list_buckets()["Buckets"]]:
         admin.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
-    policy = json.loads((root / "lab/s3/policy.json").read_text().replace("BUCKET", BUCKET))
+    policy = json.loads(lab_policy.replace("BUCKET", BUCKET))
     # An object belongs to who put it, so that the bucket's owner has to allow itself to hold it.
     policy["Statement"].append(
         {

@@ -64,15 +64,6 @@ def unlocked(s3_as: Connect, prefix: str, lab_policy: str) -> Iterator[str]:
         admin.delete_bucket(Bucket=name)
 
 
-@pytest.fixture
-def lab_policy(root: Path) -> str:
-    """The policy that the role object_store puts on a bucket, for the lab's users."""
-    text = root.joinpath("roles/object_store/files/bucket-policy.json").read_text(encoding="utf-8")
-    for user in ("writer", "reader", "pruner"):
-        text = text.replace(f'"{user.upper()}"', f'"arn:aws:iam:::user/{user}"')
-    return text
-
-
 def attacks(client: Any, where: dict[str, str], until: datetime) -> dict[str, Callable[[], Any]]:
     """What a stolen key would be tried for on a locked version."""
 
