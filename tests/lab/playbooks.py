@@ -46,7 +46,12 @@ class Playbooks:
     @property
     def environment(self) -> dict[str, str]:
         """What a playbook is run with."""
-        return os.environ | {"ANSIBLE_CONFIG": str(self.root / "ansible.cfg"), "NO_COLOR": "1"}
+        # Molecule asks for colours, which would stand between the words of a message.
+        return os.environ | {
+            "ANSIBLE_CONFIG": str(self.root / "ansible.cfg"),
+            "ANSIBLE_FORCE_COLOR": "0",
+            "NO_COLOR": "1",
+        }
 
     def command(self, *words: str) -> list[str]:
         """The words of a run, for a test that starts it itself."""
