@@ -197,7 +197,7 @@ def _recover(module: AnsibleModule) -> dict:
     request = Request(
         database=given["database"],
         store=drill.store,
-        identity_file=drill.identity_file,
+        identity=drill.identity_file,
         signers_file=drill.trusted_signers_file,
         confirm=lambda _preview: given["confirm"] or "",
         backup_id=given["backup_id"],

@@ -148,27 +148,27 @@ signing_key_file = "{self.keys.signing_key}"
         assert status == 0, text
         return str(result["backup_id"])
 
-    def command(self, *words: str, die: str = "") -> tuple[int, dict[str, Any], str]:
+    def command(self, *words: str, die: str = "", typed: str = "") -> tuple[int, dict[str, Any], str]:
         """Run the command; its exit status, its JSON result and its standard error.
 
         :param die: ``stage:NAME`` or ``step:NAME``: killed by SIGKILL there.
+        :param typed: its standard input, which is no terminal.
         """
         engine = ["-c", KILLER, die] if die else ["-m", "pharma_ops.cli"]
         done = subprocess.run(
             [sys.executable, *engine, *words, "--config", str(self.base / "config.toml"), "--json"],
             capture_output=True,
             text=True,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             env=os.environ,
             check=False,
             timeout=300,
         )
         return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
-    def recover(self, *words: str, die: str = "") -> tuple[int, dict[str, Any], str]:
-        return self.command(
-            "recover", "--cluster", self.name, "--jobs", "1", "--confirm", DATABASE, *words, die=die
-        )
+    def recover(self, *words: str, die: str = "", typed: str = "") -> tuple[int, dict[str, Any], str]:
+        options = ("--cluster", self.name, "--jobs", "1", "--confirm", DATABASE)
+        return self.command("recover", *options, *words, die=die, typed=typed)
 
     def undo(self, *words: str) -> tuple[int, dict[str, Any], str]:
         return self.command("recover", "undo", "--confirm", DATABASE, *words)

@@ -245,8 +245,21 @@ def test_a_wrong_key_touches_nothing(host: RecoverHost, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.txt"
     subprocess.run(["age-keygen", "-o", wrong], check=True, capture_output=True)
     status, result, _text = host.recover("--identity", str(wrong))
-    assert (status, stages(result)["decrypt"], stages(result)["provision"]) == (1, "failed", "not_run")
+    assert (status, stages(result)["preflight"], stages(result)["fetch"]) == (1, "failed", "not_run")
+    assert "was encrypted for the recipients" in result["cause"]
     untouched(host)
+
+
+def test_the_escrow_key_is_read_from_standard_input_and_lies_on_no_disk(host: RecoverHost) -> None:
+    host.write_config(identity=host.base / "none.txt")
+    escrow = host.keys.identity.with_name("escrow.txt").read_text()
+    status, result, text = host.recover("--identity", "-", typed=escrow)
+    assert status == 0, text
+    assert host.sales() == 2000
+    secret = escrow.split()[-1]
+    kept = [path for path in host.base.rglob("*") if path.is_file() and secret in path.read_text("latin-1")]
+    assert kept == []
+    assert secret not in json.dumps(result) + text
 
 
 def test_a_set_that_was_damaged_in_the_store_touches_nothing(host: RecoverHost) -> None:

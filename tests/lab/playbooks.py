@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import subprocess
 import time
 from dataclasses import dataclass
@@ -70,3 +72,23 @@ class Playbooks:
             check=False,
         )
         return Played(done.returncode, done.stdout + done.stderr, time.monotonic() - began)
+
+    def answer(self, question: str, text: str, *words: str) -> Played:
+        """Run one on a terminal of its own, and type a text when it asks a question."""
+        began = time.monotonic()
+        child, terminal = pty.fork()
+        if child == 0:
+            os.chdir(self.root)
+            command = self.command(*words)
+            os.execvpe(command[0], command, self.environment)  # noqa: S606 - there is no shell to need
+        shown, answered = "", False
+        # The end of the program is an error of its terminal.
+        with os.fdopen(terminal, "r+b", buffering=0) as stream, contextlib.suppress(OSError):
+            while chunk := stream.read(4096):
+                shown += chunk.decode(errors="replace")
+                if not answered and question in " ".join(shown.split()):
+                    answered = True
+                    stream.write(f"{text}\r".encode())
+        _child, status = os.waitpid(child, 0)
+        assert answered, f"it never asked {question!r}:\n{shown}"
+        return Played(os.waitstatus_to_exitcode(status), shown, time.monotonic() - began)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from playbooks import Playbooks
 from prometheus_client.parser import text_string_to_metric_families
 from testinfra.host import Host  # type: ignore[import-untyped]
 
@@ -57,10 +58,36 @@ def test_the_backup_and_the_drill_are_measured(staging: Host, lab_host: Callable
     assert values(staging, "drill")["pharma_drill_last_proven_timestamp_seconds"] > 0
 
 
+def test_once_a_year_the_escrow_key_opens_the_newest_set(staging: Host, root: Path, state_dir: Path) -> None:
+    """Out of the safe it is typed at the controller, not shown, and lies on no disk of the staging host."""
+    identity = (state_dir / "escrow" / "identity.txt").read_text().split()[-1]
+    drilled = (
+        Playbooks(root)
+        .answer(
+            "AGE-SECRET-KEY-1 (it is not shown)",
+            identity,
+            "playbooks/drill.yml",
+            "-e",
+            "drill_ask_identity=true",
+            "-e",
+            f"pharma_evidence_dir={state_dir}/escrow-evidence",
+        )
+        .succeeded()
+    )
+    assert identity not in drilled.output
+    assert "PASSED" in drilled.words
+    assert values(staging, "drill")["pharma_escrow_last_proven_timestamp_seconds"] > 0
+    statement = json.loads((state_dir / "escrow-evidence" / "latest" / "evidence.json").read_text())
+    decrypted = next(stage for stage in statement["predicate"]["stages"] if stage["name"] == "decrypt")
+    assert decrypted["facts"]["keyRole"] == "escrow"
+    found = staging.run(f"grep -rlF {identity} /etc /var/lib/pharma-ops /var/tmp /tmp /run /root /home")
+    assert found.stdout == ""
+
+
 @pytest.mark.parametrize(
     ("name", "healthy", "open_points"),
     [
-        ("staging1", {"seen", "proof", "retention", "stores", "secrets", "schedule"}, {"escrow", "telling"}),
+        ("staging1", {"seen", "proof", "escrow", "retention", "stores", "secrets", "schedule"}, {"telling"}),
         ("db1", {"backup", "stores", "secrets", "schedule"}, {"telling"}),
     ],
 )
@@ -72,7 +99,7 @@ def test_one_screen_shows_all_of_it(
     lab_host: Callable[[str], Host],
     root: Path,
 ) -> None:
-    """A lab tells nobody and has not fetched its escrow key: that, and nothing else, is not healthy."""
+    """A lab tells nobody: that, and nothing else, is not healthy."""
     shown = lab_host(name).run("pharma-ops status --json")
     status: dict[str, Any] = json.loads(shown.stdout)
     jsonschema.validate(status, json.loads((root / "docs/schemas/status.schema.json").read_text()))

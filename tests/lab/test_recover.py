@@ -49,9 +49,15 @@ OnHost = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def play(root: Path) -> Callable[..., Played]:
-    """Runs a playbook on the scenario's hosts."""
-    return Playbooks(root, "--limit", "db1:app1:localhost").run
+def playbooks(root: Path) -> Playbooks:
+    """Playbooks on the scenario's hosts."""
+    return Playbooks(root, "--limit", "db1:app1:localhost")
+
+
+@pytest.fixture(scope="module")
+def play(playbooks: Playbooks) -> Callable[..., Played]:
+    """Runs a playbook."""
+    return playbooks.run
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +179,23 @@ def test_a_wrong_confirmation_touches_nothing(
 
 
 def test_check_mode_looks_and_touches_nothing(
-    recovered: Played, play: Callable[..., Played], shop: Shop
+    recovered: Played, playbooks: Playbooks, shop: Shop, state_dir: Path
 ) -> None:
+    """The key is not in the inventory: it is typed."""
+    identity = (state_dir / "escrow" / "identity.txt").read_text().split()[-1]
     before = shop.sql("select system_identifier, pg_postmaster_start_time() from pg_control_system()")
-    looked = play("playbooks/recover.yml", "--check")
+    looked = playbooks.answer(
+        "AGE-SECRET-KEY-1 (it is not shown)",
+        identity,
+        "playbooks/recover.yml",
+        "--check",
+        "-e",
+        "recover_ask_identity=true",
+        "-e",
+        "recover_identity=",
+    )
     assert looked.code == 0, looked.output[-3000:]
+    assert identity not in looked.output
     assert "the present data would lie in" in looked.words
     assert shop.sql("select system_identifier, pg_postmaster_start_time() from pg_control_system()") == before
 

@@ -16,6 +16,7 @@ from ..config import Config, Drill
 from ..errors import ExitCode, OpsError
 from ..progress import Silent
 from . import show
+from .identity import read_identity
 
 if TYPE_CHECKING:
     from ..recover.context import Preview, Request
@@ -57,7 +58,12 @@ def register(groups: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--dry-run", action="store_true", help="choose the backup, look at the host, end there"
     )
     parser.add_argument("--store", help="name of the store (default: the drill's)")
-    parser.add_argument("--identity", type=Path, metavar="FILE", help="age identity (default: the drill's)")
+    parser.add_argument(
+        "--identity",
+        metavar="FILE",
+        help="open the backup with this key alone, such as the escrow key (default: the drill's); - reads it "
+        "from standard input, so that it lies on no disk",
+    )
     parser.add_argument(
         "--signers", type=Path, metavar="FILE", help="public keys to trust (default: the drill's)"
     )
@@ -132,6 +138,7 @@ def _request(session: Session, arguments: argparse.Namespace) -> Request:
             "--proven and --ledger belong together.",
             "Name the ledger of the drills: --proven --ledger FILE.",
         )
+    identity = read_identity(arguments.identity)
     jobs = arguments.jobs if arguments.jobs is not None else min(os.cpu_count() or 1, MAX_JOBS)
     if jobs < 1:
         raise OpsError("ARGUMENT_INVALID", f"--jobs must be at least 1, not {jobs}.", "Correct it.")
@@ -149,7 +156,7 @@ def _request(session: Session, arguments: argparse.Namespace) -> Request:
     return Request(
         database=database,
         store=arguments.store or drill.store,
-        identity_file=arguments.identity or drill.identity_file,
+        identity=drill.identity_file if identity is None else identity,
         signers_file=arguments.signers or drill.trusted_signers_file,
         confirm=confirm,
         backup_id=arguments.backup,

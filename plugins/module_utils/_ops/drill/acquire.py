@@ -45,7 +45,7 @@ def decrypt(drill: Drill, report: Report) -> None:
     drill.dump, drill.globals_sql = acquire.decrypt(
         needed(drill.backup),
         drill.workspace.directory,
-        identity.source(drill),
+        drill.key,
         drill.user,
         drill.progress,
         report,

@@ -97,6 +97,11 @@ class Drill:
     application: Application | None = None
 
     @property
+    def key(self) -> Path | bytes:
+        """What opens the set: the identity that was given, else the identity file of this host."""
+        return self.identity if self.identity is not None else self.settings.identity_file
+
+    @property
     def limited(self) -> bool:
         """Whether a bare dump file is proven, and not a backup set."""
         return self.dump_file is not None or self.foreign is not None

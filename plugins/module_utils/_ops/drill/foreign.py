@@ -21,7 +21,7 @@ from ..restoring.host import SPARE_BYTES
 from ..restoring.runner import Report
 from ..sealing import age, keys
 from ..store.open import open_store
-from . import archive, identity
+from . import archive
 from .context import Drill, ForeignDrill
 
 BASIS = "dump_header"
@@ -120,7 +120,7 @@ def _opened(drill: Drill, report: Report) -> Path:
         sealed = stream.read(64).startswith(_SEALED)
     report.facts["encrypted"] = sealed
     if sealed:
-        known = keys.read_identities(identity.source(drill))
+        known = keys.read_identities(drill.key)
         age.decrypt_file("".join(item.text for item in known).encode(), path, plain)
         report.facts["plaintextSha256"] = sha256_of(plain)
         if len(known) == 1:

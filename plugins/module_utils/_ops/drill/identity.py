@@ -1,47 +1,17 @@
 # Copyright: Contributors to the pharma.hardening project
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which key opens the set of a drill: the host's own, or another one that was given, such as the escrow key."""
+"""Whose key opened the set of a drill: the host's own, or another one that was given, such as the escrow key."""
 
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 from ..errors import OpsError
-from ..restoring import host
-from ..restoring.context import needed
-from ..restoring.runner import Report
 from ..sealing import keys
 from ..sealing.recipients import load_recipients
 from .context import Drill
-
-
-def source(drill: Drill) -> Path | bytes:
-    """The key that was given, else the identity file of this host."""
-    return drill.identity if drill.identity is not None else drill.settings.identity_file
-
-
-def preflight(drill: Drill, report: Report) -> None:
-    """Look whether the key opens the set before the set is fetched.
-
-    :raises OpsError: ``IDENTITY_WRONG``, ``IDENTITY_INVALID``, ``IDENTITY_EXPOSED``.
-    """
-    if drill.identity is None:
-        host.key("decryption key", drill.settings.identity_file, report)
-        if report.checks[-1].verdict != "passed":
-            return
-    manifest = needed(drill.backup).manifest
-    opener = keys.opener(
-        keys.read_identities(source(drill)), manifest.recipients, f"The backup {manifest.id}", _name(drill)
-    )
-    report.check(
-        "a recipient of the backup has this key",
-        True,
-        f"one of {', '.join(manifest.recipients)}",
-        opener.fingerprint,
-    )
 
 
 def facts(drill: Drill, fingerprint: str) -> dict[str, Any]:
@@ -61,7 +31,3 @@ def facts(drill: Drill, fingerprint: str) -> dict[str, Any]:
         own = {item.fingerprint for item in keys.read_identities(drill.settings.identity_file)}
     role = "in use" if drill.identity is None or fingerprint in own else "escrow"
     return {"keyRole": role, "keyRoleBasis": "identity file of this host"}
-
-
-def _name(drill: Drill) -> str:
-    return "that was given" if drill.identity is not None else str(drill.settings.identity_file)

@@ -14,7 +14,6 @@ from ..journey import spec
 from ..restoring import host
 from ..restoring.context import needed
 from ..restoring.runner import Report
-from . import identity
 from .context import Drill, Release
 
 
@@ -25,7 +24,7 @@ def preflight(drill: Drill, report: Report) -> None:
     _locale(drill, report)
     _disk(drill, report)
     if not drill.limited:
-        identity.preflight(drill, report)
+        host.opening_key(drill.key, needed(drill.backup).manifest, report)
         host.key("signing key of the evidence", drill.config.evidence.signing_key_file, report)
     if not drill.limited or drill.release_version:
         _release(drill, report)

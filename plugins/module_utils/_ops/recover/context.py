@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import Config
@@ -43,6 +43,7 @@ class Request:
     """What was asked for.
 
     :ivar store: name of a store of the configuration.
+    :ivar identity: the identity file that opens the set, or its content.
     :ivar backup_id: the set; None: the newest complete one.
     :ivar ledger: take the newest set that a drill of this ledger proved.
     :ivar evidence_keys_file: public keys (PEM) of the drills whose proofs count; needed with ``ledger``.
@@ -54,7 +55,7 @@ class Request:
 
     database: str
     store: str
-    identity_file: Path
+    identity: Path | bytes = field(repr=False)
     signers_file: Path
     confirm: Callable[[Preview], str]
     backup_id: str | None = None

@@ -97,7 +97,7 @@ def preflight(recovery: Recovery, report: Report) -> None:
     host.extensions(manifest.content.extensions, recovery.bin_dir, report)
     locale = manifest.content.locale
     host.locale({locale.get("collate", ""), locale.get("ctype", "")}, report)
-    host.key("decryption key", recovery.request.identity_file, report)
+    host.opening_key(recovery.request.identity, manifest, report)
     cluster = debian.find(
         programs.major_of(manifest.server_version), recovery.request.cluster, recovery.bin_dir
     )

@@ -52,7 +52,7 @@ def decrypt(recovery: Recovery, report: Report) -> None:
     recovery.dump, recovery.globals_sql = acquire.decrypt(
         needed(recovery.backup),
         _work(recovery),
-        recovery.request.identity_file,
+        recovery.request.identity,
         ACCOUNT,
         recovery.progress,
         report,

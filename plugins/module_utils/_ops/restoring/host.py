@@ -1,7 +1,7 @@
 # Copyright: Contributors to the pharma.hardening project
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host must have for a set to be restored on it: programs, extensions, locale, disk."""
+"""What a host must have for a set to be restored on it: programs, extensions, locale, disk, keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import process
+from ..backup.manifest import Manifest
 from ..postgres import programs
+from ..sealing import keys
 from .runner import Report
 
 SERVER_PROGRAMS = ("initdb", "pg_ctl", "postgres", "pg_restore", "psql", "pg_amcheck")
@@ -88,6 +90,28 @@ def disk(place: Path, shown: Path, copies: int, dump_bytes: int, report: Report)
         True if free >= needed_bytes else None,
         f"at least {needed_bytes} bytes (estimated)",
         f"{free} bytes",
+    )
+
+
+def opening_key(identity: Path | bytes, manifest: Manifest, report: Report) -> None:
+    """Look whether a key opens a set before the set is fetched.
+
+    :param identity: an identity file, or its content.
+    :raises OpsError: ``IDENTITY_WRONG``, ``IDENTITY_INVALID``, ``IDENTITY_EXPOSED``.
+    """
+    if isinstance(identity, Path):
+        key("decryption key", identity, report)
+        if report.checks[-1].verdict != "passed":
+            return
+    name = str(identity) if isinstance(identity, Path) else "that was given"
+    opener = keys.opener(
+        keys.read_identities(identity), manifest.recipients, f"The backup {manifest.id}", name
+    )
+    report.check(
+        "a recipient of the backup has this key",
+        True,
+        f"one of {', '.join(manifest.recipients)}",
+        opener.fingerprint,
     )
 
 
