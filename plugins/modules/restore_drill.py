@@ -23,6 +23,14 @@ options:
   backup_id:
     description: Which set to prove; by default the newest complete one.
     type: str
+  foreign:
+    description:
+      - Prove the newest dump made by others of this section C([foreign.<name>]) of the configuration, instead of a set.
+      - The best verdict is then V(limited), see C(docs/adopting-dumps.md).
+    type: str
+  foreign_object:
+    description: With O(foreign), this object (its key or id) instead of the newest.
+    type: str
   identity:
     description:
       - Content of an age identity file that is used instead of the host's own key, such as the escrow key.
@@ -31,7 +39,7 @@ options:
     type: str
   fail_when_not_proven:
     description:
-      - Whether a drill with another verdict than V(passed) fails the task.
+      - Whether a drill with another verdict than V(passed) fails the task; with O(foreign), than V(limited).
       - With V(false) the task returns the verdict, so that a playbook can fetch the evidence first and fail then.
     type: bool
     default: true
@@ -61,6 +69,11 @@ EXAMPLES = r"""
   become: true
   register: drill
 
+- name: Prove the newest dump that a vendor left
+  pharma.hardening.restore_drill:
+    foreign: erp
+  become: true
+
 - name: Say how it went
   ansible.builtin.debug:
     msg: "{{ drill.verdict }}: {{ drill.cause }} RTO {{ drill.rto_seconds }} s, RPO {{ drill.rpo_seconds }} s"
@@ -68,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verdict:
-  description: V(passed), V(failed) or V(unknown).
+  description: V(passed), V(failed) or V(unknown); of a dump made by others V(limited) in the place of V(passed).
   returned: when the drill ran
   type: str
 cause:
@@ -84,7 +97,7 @@ rpo_seconds:
   returned: when the drill ran
   type: float
 backup_id:
-  description: The set that was restored.
+  description: The set, or the dump made by others, that was restored.
   returned: when the drill ran
   type: str
 drill_id:
@@ -116,23 +129,32 @@ action:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pharma.hardening.plugins.module_utils import ops_module
-from ansible_collections.pharma.hardening.plugins.module_utils._ops.backup import catalogue
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.backup import catalogue, foreign
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.backup.foreign import ForeignDump
 from ansible_collections.pharma.hardening.plugins.module_utils._ops.backup.place import place
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.config import Config
 from ansible_collections.pharma.hardening.plugins.module_utils._ops.drill import run as drill_run
-from ansible_collections.pharma.hardening.plugins.module_utils._ops.errors import OpsError
-from ansible_collections.pharma.hardening.plugins.module_utils._ops.evidence.record import Verdict
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.errors import ExitCode, OpsError
 from ansible_collections.pharma.hardening.plugins.module_utils._ops.progress import Silent
 from ansible_collections.pharma.hardening.plugins.module_utils._ops.sealing import keys
+from ansible_collections.pharma.hardening.plugins.module_utils._ops.store.open import open_store
 
 
 def main() -> None:
     """Run the module."""
     arguments = ops_module.CONFIG_ARGUMENT | {
         "backup_id": {"type": "str"},
+        "foreign": {"type": "str"},
+        "foreign_object": {"type": "str"},
         "identity": {"type": "str", "no_log": True},
         "fail_when_not_proven": {"type": "bool", "default": True},
     }
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=arguments,
+        supports_check_mode=True,
+        mutually_exclusive=[("backup_id", "foreign")],
+        required_by={"foreign_object": ("foreign",)},
+    )
     ops_module.run(module, lambda: _check(module) if module.check_mode else _drill(module))
 
 
@@ -147,6 +169,8 @@ def _identity(module: AnsibleModule) -> bytes | None:
 def _check(module: AnsibleModule) -> dict:
     config = ops_module.load_config(module)
     _identity(module)
+    if name := module.params["foreign"]:
+        return {"changed": True, "backup_id": _foreign(module, config, name).id}
     store, database = place(config)
     sets = catalogue.list_sets(store, database)
     wanted = module.params["backup_id"]
@@ -160,6 +184,13 @@ def _check(module: AnsibleModule) -> dict:
     return {"changed": True, "backup_id": found.id}
 
 
+def _foreign(module: AnsibleModule, config: Config, name: str) -> ForeignDump:
+    spec = foreign.source(config, name)
+    store = open_store(config.store(spec.store))
+    dumps = foreign.list_dumps(store, name, spec)
+    return foreign.choose(dumps, module.params["foreign_object"], name, store.description)
+
+
 def _drill(module: AnsibleModule) -> dict:
     config = ops_module.load_config(module)
     log = ops_module.quiet_log(config.environment, "drill")
@@ -167,11 +198,14 @@ def _drill(module: AnsibleModule) -> dict:
         config,
         backup_id=module.params["backup_id"],
         identity=_identity(module),
+        foreign_dump=(module.params["foreign"], module.params["foreign_object"])
+        if module.params["foreign"]
+        else None,
         log=log,
         progress=Silent(),
     )
     result = {"changed": True} | outcome.as_dict()
-    if outcome.record.verdict is not Verdict.PASSED and module.params["fail_when_not_proven"]:
+    if outcome.exit_code is not ExitCode.PROVEN and module.params["fail_when_not_proven"]:
         verdict, cause = outcome.record.verdict, outcome.record.cause
         module.fail_json(msg=f"The drill ended with {verdict}. {cause}", **result)
     return result

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 from playbooks import Playbooks
 from prometheus_client.parser import text_string_to_metric_families
 from testinfra.host import Host  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 METRICS = "/var/lib/pharma-ops/metrics"
 
@@ -82,6 +86,25 @@ def test_once_a_year_the_escrow_key_opens_the_newest_set(staging: Host, root: Pa
     assert decrypted["facts"]["keyRole"] == "escrow"
     found = staging.run(f"grep -rlF {identity} /etc /var/lib/pharma-ops /var/tmp /tmp /run /root /home")
     assert found.stdout == ""
+
+
+def test_a_dump_that_others_left_is_drilled_from_the_controller(
+    staging: Host, root: Path, state_dir: Path, on_host: Callable[..., str], s3_as: Callable[..., S3Client]
+) -> None:
+    """What can be proven of it is; the signed evidence names the rest, and it counts for no proof of a backup."""
+    proven = values(staging, "drill")["pharma_drill_last_proven_timestamp_seconds"]
+    dump = base64.b64decode(on_host("db1", "runuser -u postgres -- pg_dump -Fc pharma | base64"))
+    s3_as("admin").put_object(Bucket="pharma-backups", Key="vendor/pharma.dump", Body=dump)
+    where = ("-e", f"pharma_evidence_dir={state_dir}/vendor-evidence", "-e", "drill_foreign=vendor")
+    looked = Playbooks(root).run("playbooks/drill.yml", "--check", *where).succeeded()
+    assert "changed=1" in looked.output
+    drilled = Playbooks(root).run("playbooks/drill.yml", *where).succeeded()
+    assert "LIMITED" in drilled.words
+    statement = json.loads((state_dir / "vendor-evidence" / "latest" / "evidence.json").read_text())
+    found = {stage["name"]: stage["verdict"] for stage in statement["predicate"]["stages"]}
+    assert found["restore"] == found["integrity"] == "passed"
+    assert found["compare"] == "not_run"
+    assert values(staging, "drill")["pharma_drill_last_proven_timestamp_seconds"] == proven
 
 
 @pytest.mark.parametrize(
