@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
+import select
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+# Longer than any task of a playbook takes.
+SILENT_SECONDS = 300
 # What differs from production, so that a test need not wait.
 SHORT_WAITS = ("-e", "@molecule/release/vars.yml")
 
@@ -82,13 +84,26 @@ class Playbooks:
             command = self.command(*words)
             os.execvpe(command[0], command, self.environment)  # noqa: S606 - there is no shell to need
         shown, answered = "", False
-        # The end of the program is an error of its terminal.
-        with os.fdopen(terminal, "r+b", buffering=0) as stream, contextlib.suppress(OSError):
-            while chunk := stream.read(4096):
-                shown += chunk.decode(errors="replace")
+        try:
+            while chunk := _read(terminal):
+                shown += chunk
                 if not answered and question in " ".join(shown.split()):
                     answered = True
-                    stream.write(f"{text}\r".encode())
-        _child, status = os.waitpid(child, 0)
-        assert answered, f"it never asked {question!r}:\n{shown}"
+                    # What was typed before the prompt is thrown away by it.
+                    time.sleep(1)
+                    os.write(terminal, f"{text}\r".encode())
+        finally:
+            os.close(terminal)
+            _child, status = os.waitpid(child, 0)
+        assert answered, shown
         return Played(os.waitstatus_to_exitcode(status), shown, time.monotonic() - began)
+
+
+def _read(terminal: int) -> str:
+    """What the program at the other end shows next; empty when it has ended, or says nothing for too long."""
+    ready, _, _ = select.select([terminal], [], [], SILENT_SECONDS)
+    try:
+        return os.read(terminal, 4096).decode(errors="replace") if ready else ""
+    except OSError:
+        # The end of the program is an error of its terminal.
+        return ""

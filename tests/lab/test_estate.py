@@ -80,7 +80,7 @@ def test_once_a_year_the_escrow_key_opens_the_newest_set(staging: Host, root: Pa
     )
     assert identity not in drilled.output
     assert "PASSED" in drilled.words
-    assert values(staging, "drill")["pharma_escrow_last_proven_timestamp_seconds"] > 0
+    assert values(staging, "escrow")["pharma_escrow_last_proven_timestamp_seconds"] > 0
     statement = json.loads((state_dir / "escrow-evidence" / "latest" / "evidence.json").read_text())
     decrypted = next(stage for stage in statement["predicate"]["stages"] if stage["name"] == "decrypt")
     assert decrypted["facts"]["keyRole"] == "escrow"
