@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pharma_ops.evidence import ledger, render, texts_en, texts_pt
+from pharma_ops.evidence import ledger, render, texts_en, texts_pt, texts_recovery
 from pharma_ops.evidence.format import LANGUAGES, Format, Language
-from pharma_ops.evidence.present import build
+from pharma_ops.evidence.present import CATALOGUES, build
 from pharma_ops.evidence.record import Check, DrillRecord, Objective, Verdict
 from pharma_ops.evidence.style import STYLE
 from pharma_ops.evidence.view import Context
@@ -29,11 +29,17 @@ EN = Format("en", ZONE)
 
 
 def with_history() -> Context:
-    """Three earlier drills: passed, failed, passed."""
+    """Three earlier drills, each of a backup of its own: passed, failed, passed."""
     makers = (samples.passed, samples.failed, samples.passed)
-    history = tuple(
-        ledger.entry_of(make(f"drill-old-{week}", samples.FINISHED - timedelta(weeks=3 - week)), {})
+    drills = [
+        make(f"drill-old-{week}", samples.FINISHED - timedelta(weeks=3 - week))
         for week, make in enumerate(makers)
+    ]
+    history = tuple(
+        ledger.entry_of(
+            dataclasses.replace(drill, backup=drill.backup | {"id": f"2026110{week}T050003Z-9c41f7"}), {}
+        )
+        for week, drill in enumerate(drills)
     )
     return dataclasses.replace(CONTEXT, history=history)
 
@@ -113,7 +119,43 @@ def test_a_failed_comparison_names_the_table_and_comes_first() -> None:
     assert [row.kind for row in view.stages] == sorted(
         (row.kind for row in view.stages), key=["failed", "unknown", "not_run", "passed"].index
     )
-    assert any("20261122T050003Z-9c41f7" in line and "15/11/2026" in line for line in view.todo)
+    assert any("20261102T050003Z-9c41f7" in line and "15/11/2026" in line for line in view.todo)
+
+
+@pytest.mark.parametrize("scope", ["full", "recovery"])
+def test_a_backup_that_failed_is_no_way_out_though_it_was_proven_before(scope: str) -> None:
+    earlier = ledger.entry_of(samples.passed("drill-old", samples.FINISHED - timedelta(days=1)), {})
+    context = dataclasses.replace(CONTEXT, history=(earlier,))
+    failed = dataclasses.replace(samples.failed(), scope=scope)
+    assert earlier.backup_id == failed.backup["id"]
+    assert build(failed, context, "en").todo[1] == texts_en.WORDS["use_none"]
+    # What could not be decided says nothing against it.
+    assert earlier.backup_id in build(samples.unknown(), context, "en").todo[1]
+
+
+def test_a_recovery_says_the_same_in_both_languages_and_where_the_data_are() -> None:
+    assert texts_recovery.TODO["en"].keys() == texts_recovery.TODO["pt-BR"].keys()
+    assert texts_recovery.STAGES["en"].keys() == texts_recovery.STAGES["pt-BR"].keys()
+    for language, words in (
+        ("en", ("Nothing was touched", "in place")),
+        ("pt-BR", ("Nada foi tocado", "no lugar")),
+    ):
+        texts = texts_recovery.of_recovery(CATALOGUES[language], language)  # type: ignore[arg-type,index]
+        before = (
+            "select",
+            "preflight",
+            "confirm",
+            "fetch",
+            "verify_artefacts",
+            "decrypt",
+            "provision",
+            "restore",
+            "compare",
+        )
+        for stage in before:
+            assert any(word in texts.stages[stage].action for word in words), stage
+        for stage, one in texts.stages.items():
+            assert one.command == texts_recovery.of_recovery(CATALOGUES["en"], "en").stages[stage].command
 
 
 def test_an_unreachable_store_says_what_to_check() -> None:

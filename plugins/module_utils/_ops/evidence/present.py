@@ -168,9 +168,10 @@ class _Builder:
         """A dump file beside the backups says nothing of them, so it is no reason for an alarm."""
         return "failed" if self.record.scope == "full" else ""
 
-    def _proven(self) -> Entry | None:
+    def _proven(self, *, but: object = None) -> Entry | None:
+        """The newest entry that passed, but for those of one backup."""
         passed = (entry for entry in reversed(self.context.history) if entry.verdict is Verdict.PASSED)
-        return next(passed, None)
+        return next((entry for entry in passed if but is None or entry.backup_id != but), None)
 
     def _todo(self, decisive: StageResult | None) -> tuple[str, ...]:
         record = self.record
@@ -190,7 +191,8 @@ class _Builder:
             first = self.words["todo_other"]
         if record.scope == "dump":
             return (first,)
-        proven = self._proven()
+        # What failed now is no way out, though it was proven before.
+        proven = self._proven(but=record.backup.get("id") if record.verdict is Verdict.FAILED else None)
         if proven is None:
             return (first, self.words["use_none"])
         fallback = self.words["use_proven"].format(

@@ -77,7 +77,7 @@ WORDS = {
     "todo_rpo": "Check that the daily backup runs and that it reaches the off-site store.",
     "todo_other": "Read drill.log, remove the cause and run the drill again.",
     "use_proven": "If production must be recovered now, use the backup {backup}, proven on {date}.",
-    "use_none": "No backup of this ledger is proven: treat a recovery as uncertain.",
+    "use_none": "No other backup of this ledger is proven: treat a recovery as uncertain.",
     "runbook": "Runbook",
     "runbook_page": "docs/runbooks/drill.md",
     "command": "pharma-ops drill run",

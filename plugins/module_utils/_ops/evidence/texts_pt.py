@@ -75,7 +75,7 @@ WORDS = {
     "todo_rpo": "Verifique se o backup diário está rodando e se chega ao armazenamento externo.",
     "todo_other": "Leia drill.log, elimine a causa e execute o exercício de novo.",
     "use_proven": "Se precisar recuperar a produção agora, use o backup {backup}, comprovado em {date}.",
-    "use_none": "Nenhum backup deste histórico está comprovado: trate a recuperação como incerta.",
+    "use_none": "Nenhum outro backup deste histórico está comprovado: trate a recuperação como incerta.",
     "runbook": "Runbook",
     "runbook_page": "docs/runbooks/drill.md",
     "command": "pharma-ops drill run",

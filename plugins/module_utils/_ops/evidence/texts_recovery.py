@@ -11,6 +11,7 @@ from .format import Language
 from .texts import StageTexts, Texts
 
 COMMAND = "pharma-ops recover"
+ANOTHER = "pharma-ops recover --backup ID"
 RUNBOOK = "docs/runbooks/recover.md"
 
 _EN_WORDS = {
@@ -61,7 +62,7 @@ _EN_STAGES = {
         failed="The restore ended with an error.",
         unknown="The restore did not come to its end.",
         action="Recover the backup before it. The old data are in place.",
-        command="pharma-ops backup list",
+        command=ANOTHER,
     ),
     "compare": StageTexts(
         label="Comparison with the backup",
@@ -69,7 +70,7 @@ _EN_STAGES = {
         failed="What was restored does not equal the backup: {names}.",
         unknown="Whether it equals the backup could not be decided: {names}.",
         action="Recover an earlier backup, best a proven one. The old data are in place.",
-        command="pharma-ops recover --proven",
+        command=ANOTHER,
     ),
     "stop": StageTexts(
         label="Stop of the old server",
@@ -145,7 +146,7 @@ _PT_STAGES = {
         failed="A restauração terminou com erro.",
         unknown="A restauração não chegou ao fim.",
         action="Recupere o backup anterior. Os dados antigos estão no lugar.",
-        command="pharma-ops backup list",
+        command=ANOTHER,
     ),
     "compare": StageTexts(
         label="Comparação com o backup",
@@ -153,7 +154,7 @@ _PT_STAGES = {
         failed="O que foi restaurado não é igual ao backup: {names}.",
         unknown="Não foi possível decidir se é igual ao backup: {names}.",
         action="Recupere um backup anterior, de preferência um comprovado. Os dados antigos estão no lugar.",
-        command="pharma-ops recover --proven",
+        command=ANOTHER,
     ),
     "stop": StageTexts(
         label="Parada do servidor antigo",
@@ -180,12 +181,51 @@ _PT_STAGES = {
         command="pharma-ops recover undo",
     ),
 }
+# What to do when a stage that a drill has as well did not pass: action and command.
+_EN_TODO = {
+    "select": ("See which backups there are. Nothing was touched.", "pharma-ops backup list"),
+    "fetch": ("Check the store, the network and the reader's credentials. Nothing was touched.", COMMAND),
+    "verify_artefacts": (
+        (
+            "Do not use this backup; keep it as it is and find out who changed it. Recover an earlier one. "
+            "The old data are in place."
+        ),
+        ANOTHER,
+    ),
+    "decrypt": (
+        "Recover an earlier backup; if none opens, try the escrow key. The old data are in place.",
+        ANOTHER,
+    ),
+}
+_PT_TODO = {
+    "select": ("Veja quais backups existem. Nada foi tocado.", "pharma-ops backup list"),
+    "fetch": (
+        "Verifique o armazenamento, a rede e as credenciais de leitura. Nada foi tocado.",
+        COMMAND,
+    ),
+    "verify_artefacts": (
+        (
+            "Não use este backup; guarde-o como está e descubra quem o alterou. Recupere um anterior. "
+            "Os dados antigos estão no lugar."
+        ),
+        ANOTHER,
+    ),
+    "decrypt": (
+        "Recupere um backup anterior; se nenhum abrir, tente a chave de custódia. Os dados antigos estão no lugar.",
+        ANOTHER,
+    ),
+}
+TODO: dict[Language, dict[str, tuple[str, str]]] = {"en": _EN_TODO, "pt-BR": _PT_TODO}
 WORDS: dict[Language, dict[str, str]] = {"en": _EN_WORDS, "pt-BR": _PT_WORDS}
 STAGES: dict[Language, dict[str, StageTexts]] = {"en": _EN_STAGES, "pt-BR": _PT_STAGES}
 
 
 def of_recovery(texts: Texts, language: Language) -> Texts:
     """The catalogue of a language, with what a recovery says otherwise."""
+    shared = {
+        name: dataclasses.replace(texts.stages[name], action=action, command=command)
+        for name, (action, command) in TODO[language].items()
+    }
     return dataclasses.replace(
-        texts, words=texts.words | WORDS[language], stages=texts.stages | STAGES[language]
+        texts, words=texts.words | WORDS[language], stages=texts.stages | shared | STAGES[language]
     )
