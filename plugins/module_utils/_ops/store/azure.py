@@ -11,7 +11,6 @@ compared again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from .base import (
     DEFAULT_LIMIT_BYTES,
     UPLOAD_BUDGET_BYTES,
     Advance,
+    Counted,
     ObjectInfo,
     Protection,
     Stored,
@@ -31,7 +31,9 @@ from .base import (
     arriving,
     checked_key,
     locked,
+    too_large,
 )
+from .download import download
 from .throttle import Throttle
 
 # What an object's retention is called here, and there.
@@ -68,13 +70,10 @@ class AzureStore:
 
     def put_stream(self, key: str, chunks: Iterator[bytes]) -> Stored:
         """See :meth:`.base.ObjectStore.put_stream`."""
-        digest = hashlib.sha256()
-        total = 0
+        counted = Counted(chunks)
         upload = azure_upload.Upload(self._client, self._name(key), self._wanted())
         try:
-            for block in azure_upload.blocks(chunks, self._block_bytes):
-                digest.update(block)
-                total += len(block)
+            for block in azure_upload.blocks(iter(counted), self._block_bytes):
                 with self._translated(key):
                     upload.send(block)
             with self._translated(key):
@@ -82,7 +81,7 @@ class AzureStore:
         except BaseException:
             upload.stop()
             raise
-        return Stored(key=key, bytes=total, sha256=digest.hexdigest(), etag=etag)
+        return Stored(key=key, bytes=counted.bytes, sha256=counted.sha256, etag=etag)
 
     def put_bytes(self, key: str, data: bytes) -> Stored:
         """See :meth:`.base.ObjectStore.put_bytes`."""
@@ -93,17 +92,13 @@ class AzureStore:
         with self._translated(key):
             data = azure_download.read(self._client, self._name(key), limit)
         if data is None:
-            raise OpsError(
-                "STORE_OBJECT_TOO_LARGE",
-                f"{key} in {self.description} has more than the {limit} bytes expected of it.",
-                "It is not what its name says: look at it by hand.",
-            )
+            raise too_large(key, self.description, limit)
         return data
 
     def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
         """See :meth:`.base.ObjectStore.get_file`."""
         with arriving(path) as fd, self._translated(key):
-            azure_download.download(self._client, self._name(key), fd, progress)
+            download(azure_download.blob(self._client, self._name(key)), fd, progress)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See :meth:`.base.ObjectStore.list`."""

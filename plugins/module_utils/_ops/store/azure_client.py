@@ -42,6 +42,7 @@ DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 20.0
 CONNECTIONS = 8
 PUT_BLOCK_LIST = "Put Block List"
+_HEADERS = {"x-ms-version": VERSION, "Accept-Encoding": "identity"}
 _AGAIN = {408, 429, 500, 502, 503, 504}
 _DAMAGED = {"Md5Mismatch", "Crc64Mismatch"}
 
@@ -124,45 +125,39 @@ class Client:
         :raises AzureError: the server refuses.
         :raises httpx.HTTPError: it does not answer.
         """
-        given = dict(headers or {})
+        url = self._url(name) + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+        given = {**_HEADERS, **(headers or {})}
+        if method == "PUT":
+            given["Content-Length"] = str(len(body))
         if body:
             given["Content-MD5"] = md5(body)
-        with self.opened(operation, method, name, query, given, body, attempts, given_up) as response:
+
+        def made() -> httpx.Request:
+            content = self._pieces(body, given_up) if body else None
+            return self._client.build_request(method, url, headers=given, content=content)
+
+        with contextlib.closing(self._sent(operation, made, attempts, given_up)) as response:
             content = response.read()
         return Answer(status=response.status_code, headers=response.headers, content=content)
 
     @contextlib.contextmanager
     def opened(
-        self,
-        operation: str,
-        method: str,
-        name: str = "",
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Body = b"",
-        attempts: int = ATTEMPTS,
-        given_up: Callable[[], bool] = lambda: False,
+        self, operation: str, name: str, headers: Mapping[str, str] | None = None
     ) -> Iterator[httpx.Response]:
-        """The same, with the body of the answer still to be read."""
-        url = f"{self._base}/{quote(name)}" if name else self._base
-        url += f"?{urlencode(query, quote_via=quote)}" if query else ""
-        given = {"x-ms-version": VERSION, "Accept-Encoding": "identity", **(headers or {})}
-        if method == "PUT":
-            given["Content-Length"] = str(len(body))
-
-        def request() -> httpx.Request:
-            content = self._pieces(body, given_up) if body else None
-            return self._client.build_request(method, url, headers=given, content=content)
-
-        with contextlib.closing(self._sent(operation, request, attempts, given_up)) as response:
+        """The answer to a GET, with its body still to be read; errors as those of :meth:`request`."""
+        request = self._client.build_request("GET", self._url(name), headers={**_HEADERS, **(headers or {})})
+        with contextlib.closing(self._sent(operation, lambda: request)) as response:
             yield response
+
+    def _url(self, name: str) -> str:
+        return f"{self._base}/{quote(name)}" if name else self._base
 
     def _sent(
         self,
         operation: str,
         made: Callable[[], httpx.Request],
-        attempts: int,
-        given_up: Callable[[], bool],
+        attempts: int = ATTEMPTS,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> httpx.Response:
         for attempt in range(1, attempts + 1):
             try:

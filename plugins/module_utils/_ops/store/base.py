@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import tempfile
@@ -186,6 +187,35 @@ def locked(key: str, where: str, until: datetime) -> OpsError:
         f"{key} in {where} is locked until {end} and cannot be removed before then.",
         "Nothing is wrong: the lock does what it is for. Remove the object after that time.",
     )
+
+
+def too_large(key: str, where: str, limit: int) -> OpsError:
+    """The error of an object that is read whole and has more bytes than such a one can have."""
+    return OpsError(
+        "STORE_OBJECT_TOO_LARGE",
+        f"{key} in {where} has more than the {limit} bytes expected of it.",
+        "It is not what its name says: look at it by hand.",
+    )
+
+
+class Counted:
+    """Passes chunks on and knows their number of bytes and their digest afterwards."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._digest.update(chunk)
+            self.bytes += len(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of what has passed."""
+        return self._digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -21,12 +20,14 @@ from .base import (
     DEFAULT_LIMIT_BYTES,
     UNPROTECTED,
     Advance,
+    Counted,
     ObjectInfo,
     Protection,
     Stored,
     UploadInfo,
     arriving,
     checked_key,
+    too_large,
 )
 from .throttle import Throttle
 
@@ -51,16 +52,13 @@ class LocalStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             fd, name = tempfile.mkstemp(dir=target.parent, prefix=f"{TEMPORARY_PREFIX}{target.name}.")
         temporary = Path(name)
-        digest = hashlib.sha256()
-        total = 0
+        counted = Counted(chunks)
         try:
             # Without a buffer: on a full disk, closing it would fail once more and hide the first error.
             with os.fdopen(fd, "wb", buffering=0):
-                for chunk in chunks:
+                for chunk in counted:
                     with self._translated(key):
                         self._write(fd, chunk)
-                    digest.update(chunk)
-                    total += len(chunk)
                 with self._translated(key):
                     os.fchmod(fd, 0o640)
                     os.fsync(fd)
@@ -69,7 +67,7 @@ class LocalStore:
                 self._sync_up(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
-        return Stored(key=key, bytes=total, sha256=digest.hexdigest())
+        return Stored(key=key, bytes=counted.bytes, sha256=counted.sha256)
 
     def put_bytes(self, key: str, data: bytes) -> Stored:
         """See :meth:`.base.ObjectStore.put_bytes`."""
@@ -80,11 +78,7 @@ class LocalStore:
         with self._translated(key), (self.root / checked_key(key)).open("rb") as stream:
             data = stream.read(limit + 1)
         if len(data) > limit:
-            raise OpsError(
-                "STORE_OBJECT_TOO_LARGE",
-                f"{key} in {self.description} has more than the {limit} bytes expected of it.",
-                "It is not what its name says: look at it by hand.",
-            )
+            raise too_large(key, self.description, limit)
         return data
 
     def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:

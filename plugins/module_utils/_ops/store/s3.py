@@ -25,6 +25,7 @@ from .base import (
     DEFAULT_LIMIT_BYTES,
     UPLOAD_BUDGET_BYTES,
     Advance,
+    Counted,
     ObjectInfo,
     Protection,
     Stored,
@@ -32,7 +33,9 @@ from .base import (
     arriving,
     checked_key,
     locked,
+    too_large,
 )
+from .download import download
 from .patience import patiently
 from .s3_options import options
 from .throttle import Throttle
@@ -66,7 +69,7 @@ class S3Store:
 
     def put_stream(self, key: str, chunks: Iterator[bytes]) -> Stored:
         """See :meth:`.base.ObjectStore.put_stream`."""
-        counted = _Counted(chunks)
+        counted = Counted(chunks)
         parts = s3_upload.parts(iter(counted), self._budget)
         first = next(parts)
         if len(first) < s3_upload.part_bytes(1, self._budget):
@@ -109,19 +112,14 @@ class S3Store:
             # The client tries again by itself until an answer begins, not when it breaks off.
             data = patiently(get, rounds=2)
         if data is None:
-            raise OpsError(
-                "STORE_OBJECT_TOO_LARGE",
-                f"{key} in {self.description} has more than the {limit} bytes expected of it.",
-                "It is not what its name says: look at it by hand.",
-            )
+            raise too_large(key, self.description, limit)
         return data
 
     def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
         """See :meth:`.base.ObjectStore.get_file`."""
         with arriving(path) as fd, self._translated(key):
-            s3_download.download(
-                self._client, self._bucket, self._name(key), fd, progress, self._options.content
-            )
+            found = s3_download.object_of(self._client, self._bucket, self._name(key), self._options.content)
+            download(found, fd, progress)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See :meth:`.base.ObjectStore.list`."""
@@ -258,22 +256,3 @@ class S3Store:
         except (exceptions.BotoCoreError, exceptions.ClientError) as error:
             refused = s3_errors.lock_refused(error, self.description) if self._options.lock_mode else None
             raise refused or s3_errors.translated(error, self.description, key, self._region) from error
-
-
-class _Counted:
-    """Passes chunks on and knows their number of bytes and their digest afterwards."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._digest = hashlib.sha256()
-        self.bytes = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            self._digest.update(chunk)
-            self.bytes += len(chunk)
-            yield chunk
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
