@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OpsError
@@ -20,26 +22,13 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     :raises OpsError: ``FILE_NOT_WRITTEN``; the file under ``path`` is as it was.
     """
-    try:
+    with _refused(f"{path} could not be written", "nothing was overwritten"):
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        beside = Path(name)
-        try:
-            with os.fdopen(fd, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fchmod(stream.fileno(), mode)
-                os.fsync(stream.fileno())
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
-    except OSError as error:
-        raise OpsError(
-            "FILE_NOT_WRITTEN",
-            f"{path} could not be written: {error.strerror or error}.",
-            "Check the free space and the permissions of its directory; nothing was overwritten.",
-        ) from error
+        with placed(Path(name), path), os.fdopen(fd, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), mode)
+            os.fsync(stream.fileno())
 
 
 def link_atomic(path: Path, target: Path) -> None:
@@ -48,20 +37,36 @@ def link_atomic(path: Path, target: Path) -> None:
     :raises OpsError: ``FILE_NOT_WRITTEN``; the link is as it was.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with _refused(f"The link {path} could not be set to {target}", "the link is as it was"):
         beside.unlink(missing_ok=True)
-        beside.symlink_to(target)
-        try:
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
+        with placed(beside, path):
+            beside.symlink_to(target)
+
+
+@contextlib.contextmanager
+def placed(beside: Path, path: Path) -> Iterator[None]:
+    """Give what the block makes of ``beside`` the name ``path``, durably; remove it when the block fails.
+
+    :raises OSError: it cannot be renamed.
+    """
+    try:
+        yield
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def _refused(what: str, kept: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OpsError(
             "FILE_NOT_WRITTEN",
-            f"The link {path} could not be set to {target}: {error.strerror or error}.",
-            "Check the free space and the permissions of its directory; the link is as it was.",
+            f"{what}: {error.strerror or error}.",
+            f"Check the free space and the permissions of its directory; {kept}.",
         ) from error
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import OpsError
-from ..files import CHUNK_BYTES, sync_directory
+from ..files import CHUNK_BYTES, placed
 from ..process import Child, secret_file
 from .recipients import Recipient, load_recipients
 
@@ -148,21 +148,15 @@ def decrypt_file(
     digest = hashlib.sha256()
     total = 0
     fd, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as stream:
-            for chunk in decrypt_stream(identity, source):
-                _write(stream, chunk, target)
-                digest.update(chunk)
-                total += len(chunk)
-                if progress:
-                    progress(total)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(target.parent)
+    with placed(Path(name), target), os.fdopen(fd, "wb") as stream:
+        for chunk in decrypt_stream(identity, source):
+            _write(stream, chunk, target)
+            digest.update(chunk)
+            total += len(chunk)
+            if progress:
+                progress(total)
+        stream.flush()
+        os.fchmod(stream.fileno(), mode)
     return Decrypted(total, digest.hexdigest())
 
 

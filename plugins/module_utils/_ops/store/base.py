@@ -19,7 +19,7 @@ from typing import Protocol
 
 from .. import clock
 from ..errors import OpsError
-from ..files import sync_directory
+from ..files import placed
 
 DEFAULT_LIMIT_BYTES = 64 << 20
 # What an upload may hold in memory; whoever uploads to several stores at once shares it out.
@@ -224,15 +224,11 @@ def arriving(path: Path) -> Iterator[int]:
 
     :raises OpsError: ``DISK_FULL`` or ``FILE_NOT_WRITABLE``; names ``path``.
     """
-    temporary: Path | None = None
     try:
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(fd, "wb", buffering=0):
+        with placed(Path(name), path), os.fdopen(fd, "wb", buffering=0):
             yield fd
             os.fsync(fd)
-        temporary.replace(path)
-        sync_directory(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OpsError(
@@ -245,6 +241,3 @@ def arriving(path: Path) -> Iterator[int]:
             f"{path} cannot be written: {error.strerror or error}.",
             "Check its directory.",
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
