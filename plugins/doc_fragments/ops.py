@@ -1,13 +1,13 @@
 # Copyright: Contributors to the pharma.hardening project
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the documentation of all modules of this collection shares."""
+"""What the documentation of the modules that read the configuration of the host shares."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options and attributes of a module that calls the engine on the host."""
+    """Options and notes of a module that calls the engine on the host."""
 
     DOCUMENTATION = r"""
 options:
@@ -20,11 +20,6 @@ options:
 requirements:
   - python >= 3.11 on the host
   - the Debian packages that the role P(pharma.hardening.ops#role) installs on the host
-attributes:
-  platform:
-    description: Where the module can run.
-    support: full
-    platforms: posix
 notes:
   - Run it as root on the host that the configuration belongs to (C(become=true)).
   - It does what the command C(pharma-ops) on the host does, by the same code.

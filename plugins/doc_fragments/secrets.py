@@ -12,15 +12,8 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options: {}
 attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: none
     details:
       - Secrets are never shown, not even as a difference.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -36,5 +36,11 @@ def run(module: AnsibleModule, action: Callable[[], dict[str, Any]]) -> None:
     try:
         result = action()
     except OpsError as error:
-        module.fail_json(msg=str(error), code=error.code, action=error.action, rc=int(error.exit_code))
+        fail(module, error, {})
     module.exit_json(**result)
+
+
+def fail(module: AnsibleModule, error: OpsError, result: dict[str, Any]) -> NoReturn:
+    """End the module with an error of the engine, its code and next step; ``result`` is told beside it."""
+    told = {"msg": str(error), "code": error.code, "action": error.action, "rc": int(error.exit_code)}
+    module.fail_json(**told | result)

@@ -19,6 +19,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.secrets
+  - pharma.hardening.attributes
 options:
   role:
     description: The login role. It must exist.
@@ -54,11 +55,6 @@ options:
     description: How long V(in_use) waits.
     type: int
     default: 60
-attributes:
-  platform:
-    description: Where the module can run.
-    support: full
-    platforms: posix
 requirements:
   - python >= 3.11 and python3-psycopg on the host
 notes:

@@ -16,6 +16,8 @@ description:
   - The evidence itself is never altered.
 author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
+extends_documentation_fragment:
+  - pharma.hardening.attributes
 options:
   path:
     description: The evidence directory of a drill, on the host.
@@ -42,18 +44,7 @@ requirements:
   - python >= 3.11 on the host
   - the Debian packages python3-cryptography and python3-jinja2 on the host
 attributes:
-  platform:
-    description: Where the module can run.
-    support: full
-    platforms: posix
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
-    support: full
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
     support: full
 seealso:
   - module: pharma.hardening.restore_drill

@@ -16,6 +16,8 @@ description:
   - Never makes a retention shorter or its mode lower unless O(loosen) says so, and never removes a bucket.
 author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
+extends_documentation_fragment:
+  - pharma.hardening.attributes
 options:
   bucket:
     description: Name of the bucket.
@@ -64,19 +66,8 @@ options:
 requirements:
   - python >= 3.11 and boto3 where the module runs, which is the controller in most cases
 attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: full
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
-  platform:
-    description: Where the module can run.
-    support: full
-    platforms: posix
 seealso:
   - module: pharma.hardening.pg_backup
 """

@@ -20,21 +20,18 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.attributes
 options:
   database:
     description: Name of the database in the configuration; by default the only one.
     type: str
 attributes:
   check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
     details:
       - Checks the configuration, the recipients, the keys, the database and the stores, and makes no set.
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: none
   idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
     support: none
     details:
       - Every run makes a set of its own.
@@ -150,9 +147,7 @@ def main() -> None:
         for warning in result.pop("warnings"):
             module.warn(warning)
         if made.error:
-            module.fail_json(
-                msg=str(made.error), code=made.error.code, action=made.error.action, rc=1, **result
-            )
+            ops_module.fail(module, made.error, result | {"rc": 1})
         return result
 
     ops_module.run(module, action)

@@ -18,6 +18,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.attributes
 options:
   store:
     description: Name of the store in the configuration; by default the one of the drill, else the one of the backup.
@@ -26,17 +27,10 @@ options:
     description: Name of the database; by default the one that the configuration names.
     type: str
 attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: N/A
     details:
       - It changes nothing.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
 seealso:
   - module: pharma.hardening.pg_backup
 """

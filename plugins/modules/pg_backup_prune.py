@@ -22,6 +22,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.attributes
 options:
   store:
     description: Only this store; by default all that the policy names.
@@ -36,17 +37,10 @@ options:
     type: bool
     default: true
 attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: full
     details:
       - A line for each set, with the reasons; after it, those that stay.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
 seealso:
   - module: pharma.hardening.pg_backup_info
   - module: pharma.hardening.restore_drill
@@ -187,13 +181,7 @@ def main() -> None:
         }
         problem = next((one.problem for one in results if one.problem), None)
         if problem and module.params["fail_when_blocked"]:
-            module.fail_json(
-                msg=str(problem),
-                code=problem.code,
-                action=problem.action,
-                rc=int(problem.exit_code),
-                **answer,
-            )
+            ops_module.fail(module, problem, answer)
         return answer
 
     ops_module.run(module, action)

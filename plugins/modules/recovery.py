@@ -20,6 +20,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.attributes
 options:
   database:
     description: The database to bring back.
@@ -53,15 +54,11 @@ options:
     default: true
 attributes:
   check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
     details:
       - Chooses the set and looks at the host, as C(pharma-ops recover --dry-run) does. It needs the store.
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: none
   idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
     support: none
     details:
       - Every run brings the database back to what the set holds.

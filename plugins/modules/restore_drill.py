@@ -19,6 +19,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.attributes
 options:
   backup_id:
     description: Which set to prove; by default the newest complete one.
@@ -45,15 +46,11 @@ options:
     default: true
 attributes:
   check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
     details:
       - Tells which set would be drilled. It needs the store, and touches nothing on the host.
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: none
   idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
     support: none
     details:
       - Every run is a proof of its own and leaves a record of its own.

@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - pharma.hardening.ops
   - pharma.hardening.secrets
+  - pharma.hardening.attributes
 options:
   candidates:
     description: Name of the rotation, and the values to deploy (a string or a list of them).

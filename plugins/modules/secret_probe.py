@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - pharma.hardening.ops
   - pharma.hardening.secrets
+  - pharma.hardening.attributes
 options:
   name:
     description: Name of the rotation.

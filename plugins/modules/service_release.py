@@ -19,6 +19,7 @@ author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
 extends_documentation_fragment:
   - pharma.hardening.ops
+  - pharma.hardening.attributes
 options:
   service:
     description: Name of the service, as the configuration of the host has it.
@@ -46,15 +47,11 @@ options:
     default: 900
 attributes:
   check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
     details:
       - A release that is not installed yet is told as a change.
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: full
   idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
     support: partial
     details:
       - V(renewed) always starts the release anew. V(rolled_back) without O(version) goes back one release each time.

@@ -16,6 +16,8 @@ description:
   - One transfer for the whole tree, whereas M(ansible.builtin.copy) makes several for each file and removes nothing.
 author:
   - Contributors to the pharma.hardening project (@pharma-hardening)
+extends_documentation_fragment:
+  - pharma.hardening.attributes
 options:
   src:
     description: Directory on the controller.
@@ -29,21 +31,10 @@ options:
     description: Path below O(src) to text, filled in on the controller from O(src).
     type: dict
 attributes:
-  check_mode:
-    description: Can run in check mode and tell what would be done without doing it.
-    support: full
   diff_mode:
-    description: Returns details of what has changed, or would change in check mode, in diff mode.
     support: full
     details:
       - Names the files, not their lines.
-  idempotent:
-    description: When run twice without changes in between, does not change anything the second time.
-    support: full
-  platform:
-    description: Where the module can run.
-    support: full
-    platforms: posix
 seealso:
   - module: ansible.builtin.copy
 """
