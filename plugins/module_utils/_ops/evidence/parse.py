@@ -41,7 +41,7 @@ def parse_statement(data: bytes) -> DrillRecord:
     """
     try:
         loaded = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
-        record = _record(_Table(loaded, "evidence.json"))
+        record = _record(loaded)
     except RecursionError:
         raise _invalid("evidence.json is nested too deep") from None
     except ValueError as error:
@@ -57,7 +57,7 @@ def parse_statement(data: bytes) -> DrillRecord:
 
 
 class _Table:
-    """A JSON object whose keys are taken one by one; what is left over at the end is unknown."""
+    """A JSON object whose keys are taken one by one; what is left over at the end of the block is unknown."""
 
     def __init__(self, value: Any, where: str) -> None:
         if not isinstance(value, dict):
@@ -71,104 +71,95 @@ class _Table:
             raise ValueError(f"{where} is missing")
         return read(self._left.pop(key), where)
 
-    def end(self) -> None:
-        if self._left:
+    def __enter__(self) -> _Table:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._left:
             raise ValueError(f"{self._where} has the unknown key {sorted(self._left)[0]!r}")
 
 
-def _record(top: _Table) -> DrillRecord:
-    top.take("_type", _constant(STATEMENT_TYPE))
-    top.take("predicateType", _constant(PREDICATE_TYPE))
-    subjects = top.take("subject", _list_of(_subject))
-    record = top.take("predicate", lambda value, where: _predicate(_Table(value, where), subjects))
-    top.end()
-    return record
+def _record(value: Any) -> DrillRecord:
+    with _Table(value, "evidence.json") as top:
+        top.take("_type", _constant(STATEMENT_TYPE))
+        top.take("predicateType", _constant(PREDICATE_TYPE))
+        subjects = top.take("subject", _list_of(_subject))
+        return top.take("predicate", lambda value, where: _predicate(value, where, subjects))
 
 
-def _predicate(table: _Table, subjects: tuple[Subject, ...]) -> DrillRecord:
-    table.take("schemaVersion", _constant(SCHEMA_VERSION))
-    table.take("verdict", _text)
-    table.take("cause", _text)
-    tool = table.take("tool", _Table)
-    tool.take("name", _constant("pharma-ops"))
-    rpo = table.take("rpo", _Table)
-    record = DrillRecord(
-        drill_id=table.take("drillId", _matching(_DRILL_ID)),
-        environment=table.take("environment", _text),
-        host=table.take("host", _text),
-        tool_version=tool.take("version", _text),
-        scope=table.take("scope", _one_of("full", "dump", "recovery")),
-        started_at=table.take("startedAt", _moment),
-        finished_at=table.take("finishedAt", _moment),
-        stages=table.take("stages", _list_of(_stage)),
-        subjects=subjects,
-        rto=table.take("rto", lambda value, where: _objective(_Table(value, where), end=True)),
-        newest_change_at=rpo.take("newestChangeAt", _optional(_moment)),
-        rpo_basis=rpo.take("basis", _optional(_text)),
-        rpo=_objective(rpo, end=True),
-        backup=table.take("backup", _object),
-        release=table.take("release", _object),
-        prev=table.take("prev", _optional(_matching(_SHA256))),
-    )
-    tool.end()
-    table.end()
-    return record
+def _predicate(value: Any, where: str, subjects: tuple[Subject, ...]) -> DrillRecord:
+    with _Table(value, where) as table:
+        table.take("schemaVersion", _constant(SCHEMA_VERSION))
+        table.take("verdict", _text)
+        table.take("cause", _text)
+        with table.take("tool", _Table) as tool, table.take("rpo", _Table) as rpo:
+            tool.take("name", _constant("pharma-ops"))
+            return DrillRecord(
+                drill_id=table.take("drillId", _matching(_DRILL_ID)),
+                environment=table.take("environment", _text),
+                host=table.take("host", _text),
+                tool_version=tool.take("version", _text),
+                scope=table.take("scope", _one_of("full", "dump", "recovery")),
+                started_at=table.take("startedAt", _moment),
+                finished_at=table.take("finishedAt", _moment),
+                stages=table.take("stages", _list_of(_stage)),
+                subjects=subjects,
+                rto=table.take("rto", _objective),
+                newest_change_at=rpo.take("newestChangeAt", _optional(_moment)),
+                rpo_basis=rpo.take("basis", _optional(_text)),
+                rpo=_measured(rpo),
+                backup=table.take("backup", _object),
+                release=table.take("release", _object),
+                prev=table.take("prev", _optional(_matching(_SHA256))),
+            )
 
 
 def _subject(value: Any, where: str) -> Subject:
-    table = _Table(value, where)
-    digest = table.take("digest", _Table)
-    subject = Subject(name=table.take("name", _text), sha256=digest.take("sha256", _matching(_SHA256)))
-    digest.end()
-    table.end()
-    return subject
+    with _Table(value, where) as table, table.take("digest", _Table) as digest:
+        return Subject(name=table.take("name", _text), sha256=digest.take("sha256", _matching(_SHA256)))
 
 
-def _objective(table: _Table, *, end: bool) -> Objective:
+def _objective(value: Any, where: str) -> Objective:
+    with _Table(value, where) as table:
+        return _measured(table)
+
+
+def _measured(table: _Table) -> Objective:
     table.take("met", _optional(_flag))
-    objective = Objective(
+    return Objective(
         seconds=table.take("seconds", _optional(_number)),
         objective_seconds=table.take("objectiveSeconds", _number),
     )
-    if end:
-        table.end()
-    return objective
 
 
 def _stage(value: Any, where: str) -> StageResult:
-    table = _Table(value, where)
-    stage = StageResult(
-        name=table.take("name", _text),
-        required=table.take("required", _flag),
-        verdict=table.take("verdict", _verdict),
-        seconds=table.take("seconds", _number),
-        summary=table.take("summary", _text),
-        facts=table.take("facts", _object),
-        checks=table.take("checks", _list_of(_check)),
-        error=table.take("error", _optional(_error)),
-    )
-    table.end()
-    return stage
+    with _Table(value, where) as table:
+        return StageResult(
+            name=table.take("name", _text),
+            required=table.take("required", _flag),
+            verdict=table.take("verdict", _verdict),
+            seconds=table.take("seconds", _number),
+            summary=table.take("summary", _text),
+            facts=table.take("facts", _object),
+            checks=table.take("checks", _list_of(_check)),
+            error=table.take("error", _optional(_error)),
+        )
 
 
 def _check(value: Any, where: str) -> Check:
-    table = _Table(value, where)
-    check = Check(
-        name=table.take("name", _text),
-        verdict=table.take("verdict", _verdict),
-        expected=table.take("expected", _text),
-        observed=table.take("observed", _text),
-        detail=table.take("detail", _text),
-    )
-    table.end()
-    return check
+    with _Table(value, where) as table:
+        return Check(
+            name=table.take("name", _text),
+            verdict=table.take("verdict", _verdict),
+            expected=table.take("expected", _text),
+            observed=table.take("observed", _text),
+            detail=table.take("detail", _text),
+        )
 
 
 def _error(value: Any, where: str) -> dict[str, str]:
-    table = _Table(value, where)
-    error = {key: table.take(key, _text) for key in ("code", "message", "action")}
-    table.end()
-    return error
+    with _Table(value, where) as table:
+        return {key: table.take(key, _text) for key in ("code", "message", "action")}
 
 
 def _text(value: Any, where: str) -> str:
