@@ -26,8 +26,8 @@ from ..files import sha256_of
 from ..interruptions import Interruptions
 from ..log import Log
 from ..progress import Progress
+from ..restoring.recording import prepared, signing_key
 from ..restoring.runner import Report, Runner, Stage
-from ..sealing import signing
 from . import acquire, application, archive, foreign, measures, preflight, proving, restoring, workspace
 from .context import Drill, ForeignDrill
 from .teardown import teardown
@@ -176,7 +176,7 @@ def _run(drill: Drill, runner: Runner) -> DrillOutcome:
         record,
         evidence=drill.config.evidence,
         log_path=drill.workspace.log,
-        signing_key=_signing_key(drill),
+        signing_key=signing_key(drill.config.evidence),
     )
     measures.publish(drill.config, record, drill.log)
     escrow.tell(drill.config, record, drill.log)
@@ -228,27 +228,12 @@ def stages(drill: Drill) -> list[Stage]:
 def _evidence(drill: Drill, report: Report) -> None:
     """What must be so that the record, which this stage is a part of, can be written and signed."""
     evidence = drill.config.evidence
-    evidence.dir.mkdir(parents=True, exist_ok=True)
-    writable = os.access(evidence.dir, os.W_OK | os.X_OK)
-    report.check("evidence directory", True if writable else None, f"{evidence.dir} writable", str(writable))
-    key = _signing_key(drill)
-    report.facts["signed"] = key is not None
+    signed = prepared(evidence, report)
     if not drill.limited:
-        report.check("evidence is signed", True if key else None, "signed", "signed" if key else "no key")
-    report.summary = f"The record goes to {evidence.dir}, {'signed' if key else 'unsigned'}."
-
-
-def _signing_key(drill: Drill) -> bytes | None:
-    """The key of the evidence; None when the host has none, and then nothing signs in its place.
-
-    :raises OpsError: ``SIGNING_KEY_INVALID``.
-    """
-    try:
-        key = drill.config.evidence.signing_key_file.read_bytes()
-    except OSError:
-        return None
-    signing.public_of(key)
-    return key
+        report.check(
+            "evidence is signed", True if signed else None, "signed", "signed" if signed else "no key"
+        )
+    report.summary = f"The record goes to {evidence.dir}, {'signed' if signed else 'unsigned'}."
 
 
 def make_record(drill: Drill, runner: Runner, began: _Clock) -> DrillRecord:

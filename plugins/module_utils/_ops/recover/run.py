@@ -26,8 +26,8 @@ from ..evidence.record import DrillRecord, Objective, Subject, Verdict
 from ..interruptions import Interruptions
 from ..log import Log
 from ..progress import Progress
+from ..restoring.recording import prepared, signing_key
 from ..restoring.runner import Report, Runner, Stage
-from ..sealing import signing
 from . import deciding, stages
 from .context import Recovery, Request
 from .undo import LOCK
@@ -184,7 +184,7 @@ def _run(recovery: Recovery, runner: Runner, log_path: Path) -> RecoveryOutcome:
         record,
         evidence=recovery.config.evidence,
         log_path=log_path,
-        signing_key=_signing_key(recovery),
+        signing_key=signing_key(recovery.config.evidence),
     )
     log_path.unlink(missing_ok=True)
     return RecoveryOutcome(record=record, recovery=recovery, directory=directory)
@@ -220,25 +220,10 @@ def _stages(recovery: Recovery) -> list[Stage]:
 def _evidence(recovery: Recovery, report: Report) -> None:
     """What must be so that the record can be written; without a key it is unsigned, and says so."""
     evidence = recovery.config.evidence
-    evidence.dir.mkdir(parents=True, exist_ok=True)
-    writable = os.access(evidence.dir, os.W_OK | os.X_OK)
-    report.check("evidence directory", True if writable else None, f"{evidence.dir} writable", str(writable))
-    key = _signing_key(recovery)
-    report.facts["signed"] = key is not None
-    report.summary = f"The record goes to {evidence.dir}, {'signed' if key else 'UNSIGNED: there is no key'}."
-
-
-def _signing_key(recovery: Recovery) -> bytes | None:
-    """The key of the evidence; None when the host has none, and then nothing signs in its place.
-
-    :raises OpsError: ``SIGNING_KEY_INVALID``.
-    """
-    try:
-        key = recovery.config.evidence.signing_key_file.read_bytes()
-    except OSError:
-        return None
-    signing.public_of(key)
-    return key
+    signed = prepared(evidence, report)
+    report.summary = (
+        f"The record goes to {evidence.dir}, {'signed' if signed else 'UNSIGNED: there is no key'}."
+    )
 
 
 def make_record(recovery: Recovery, runner: Runner, began: datetime, monotonic: float) -> DrillRecord:

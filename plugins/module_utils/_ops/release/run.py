@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,23 +82,8 @@ def release(
         :func:`.plan.make_plan` raises), or the record could not be written (``JOURNAL_NOT_WRITTEN``).
         What goes wrong within a stage is in the record instead.
     """
-    name, settings = config.release(service)
-    layout = Layout(name, settings)
-    units.require_systemd()
-    interruptions = Interruptions()
-    with Prober(settings) as prober:
-        run = new_run(
-            config,
-            layout,
-            who=who,
-            log=log,
-            progress=progress,
-            prober=prober,
-            interruptions=interruptions,
-        )
-        began = time.monotonic()
-        with locks.held(config.lock_dir, lock_name(name), run.id), interruptions.handled():
-            return _perform(run, action, version, time.monotonic() - began)
+    with _alone(config, service, who=who, log=log, progress=progress) as (run, waited):
+        return _perform(run, action, version, waited)
 
 
 def repair_only(
@@ -106,6 +93,15 @@ def repair_only(
 
     :raises OpsError: ``CONFIG_INVALID``, ``LOCK_HELD``, ``SYSTEMD_MISSING``, ``RELEASE_LINK_INVALID``.
     """
+    with _alone(config, service, who=who, log=log, progress=progress) as (run, _waited):
+        return repair(run)
+
+
+@contextlib.contextmanager
+def _alone(
+    config: Config, service: str | None, *, who: str, log: Log, progress: Progress
+) -> Iterator[tuple[Run, float]]:
+    """A run that holds the lock of its service, and the seconds that it waited for it."""
     name, settings = config.release(service)
     layout = Layout(name, settings)
     units.require_systemd()
@@ -114,8 +110,9 @@ def repair_only(
         run = new_run(
             config, layout, who=who, log=log, progress=progress, prober=prober, interruptions=interruptions
         )
+        began = time.monotonic()
         with locks.held(config.lock_dir, lock_name(name), run.id), interruptions.handled():
-            return repair(run)
+            yield run, time.monotonic() - began
 
 
 def _perform(run: Run, action: Action, version: str | None, waited: float) -> Outcome:
