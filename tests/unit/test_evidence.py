@@ -94,6 +94,32 @@ def test_a_record_is_read_back_as_it_was(name: str) -> None:
     assert statement_bytes(parse_statement(data)) == data
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("passed", []),
+        ("passed", ["subject", 0]),
+        ("passed", ["subject", 0, "digest"]),
+        ("passed", ["predicate"]),
+        ("passed", ["predicate", "tool"]),
+        ("passed", ["predicate", "rto"]),
+        ("passed", ["predicate", "rpo"]),
+        ("passed", ["predicate", "stages", 0]),
+        ("failed", ["predicate", "stages", 7, "checks", 0]),
+        ("unknown", ["predicate", "stages", 0, "error"]),
+    ],
+)
+def test_a_key_that_nobody_knows_is_refused_wherever_it_stands(name: str, place: list[str | int]) -> None:
+    loaded = json.loads(statement_bytes(samples.SAMPLES[name]()))
+    table = loaded
+    for step in place:
+        table = table[step]
+    table["surplus"] = 1
+    with pytest.raises(OpsError, match="has the unknown key 'surplus'") as caught:
+        parse_statement(json.dumps(loaded).encode())
+    assert caught.value.code == "EVIDENCE_INVALID"
+
+
 @given(st.floats(0, 1e6), st.integers(1, 100_000))
 def test_a_time_near_its_objective_is_read_back_as_it_was(seconds: float, objective: int) -> None:
     record = dataclasses.replace(
