@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "plugins" / "module_utils" / "_ops"
 # Modules that unit and integration tests share.
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("store_contract")
 
 
 def _register_engine() -> None:

@@ -8,7 +8,6 @@ import contextlib
 import datetime
 import hashlib
 import hmac
-import ipaddress
 import os
 import secrets
 import socket
@@ -20,10 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from receivers import Identity, make_identity
 
 START_SECONDS = 60
 SAS_VERSION = "2021-12-02"
@@ -36,8 +32,12 @@ class Azurite:
     port: int
     account: str
     key: str
-    ca_file: Path
+    identity: Identity
     process: subprocess.Popen[bytes]
+
+    @property
+    def ca_file(self) -> Path:
+        return self.identity.certificate
 
     @property
     def endpoint(self) -> str:
@@ -77,44 +77,13 @@ def moment(ahead: datetime.timedelta) -> str:
     return (datetime.datetime.now(datetime.UTC) + ahead).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Azurite of the tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = directory / "azurite.crt", directory / "azurite.key"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return certificate_file, key_file
-
-
 @contextlib.contextmanager
 def running(program: Path, directory: Path, again: Azurite | None = None) -> Iterator[Azurite]:
     """Start Azurite on a free port of the loopback; everything it keeps lies in ``directory``.
 
     :param again: a server of that directory that has ended and is to come back with its port and key.
     """
-    certificate_file, key_file = directory / "azurite.crt", directory / "azurite.key"
-    if again is None:
-        certificate_file, key_file = certificate(directory)
+    identity = again.identity if again else make_identity(directory)
     account = "pharmatests"
     key = again.key if again else base64.b64encode(secrets.token_bytes(64)).decode()
     port = again.port if again else free_port()
@@ -122,7 +91,14 @@ def running(program: Path, directory: Path, again: Azurite | None = None) -> Ite
         process = subprocess.Popen(
             [
                 *("node", str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port)),
-                *("--location", str(directory), "--cert", str(certificate_file), "--key", str(key_file)),
+                *(
+                    "--location",
+                    str(directory),
+                    "--cert",
+                    str(identity.certificate),
+                    "--key",
+                    str(identity.key),
+                ),
                 "--disableTelemetry",
             ],
             env={"PATH": os.environ["PATH"], "HOME": str(directory), "AZURITE_ACCOUNTS": f"{account}:{key}"},
@@ -130,8 +106,8 @@ def running(program: Path, directory: Path, again: Azurite | None = None) -> Ite
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait_for(port, certificate_file, process, directory / "azurite.log")
-        yield Azurite(port, account, key, certificate_file, process)
+        _wait_for(port, identity.certificate, process, directory / "azurite.log")
+        yield Azurite(port, account, key, identity, process)
     finally:
         process.kill()
         process.wait()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from front import Front, front, refusal
 
+from content import MIB, blocks, digest_of
 from pharma_ops.errors import OpsError
 from pharma_ops.store import patience, s3_client
 from pharma_ops.store.base import ObjectStore
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "pharma-backups"
-MIB = 1 << 20
 Open = Callable[..., ObjectStore]
 Connect = Callable[..., "S3Client"]
 OnHost = Callable[..., str]
@@ -43,15 +43,6 @@ def bad_way(state_dir: Path, s3_endpoint: str, root: Path) -> Iterator[Front]:
     host, port = s3_endpoint.removeprefix("https://").split(":")
     with front((host, int(port)), state_dir, root) as made:
         yield made
-
-
-def blocks(count: int) -> Iterator[bytes]:
-    for number in range(count):
-        yield hashlib.sha256(str(number).encode()).digest() * (MIB // 32)
-
-
-def whole(count: int) -> str:
-    return hashlib.sha256(b"".join(blocks(count))).hexdigest()
 
 
 def arrived(open_as: Open, tmp_path: Path) -> str:
@@ -92,7 +83,7 @@ def test_a_store_that_stumbles_in_the_middle_gets_the_whole(
     stored = open_as("writer", endpoint=bad_way.endpoint).put_stream("db/x", blocks(50))
     assert [seen for seen in bad_way.seen if seen[0] == what and seen[1] != "pass"]
     assert bad_way.next(what) == "pass", "every fault has happened"
-    assert stored.sha256 == whole(50) == arrived(open_as, tmp_path)
+    assert stored.sha256 == digest_of(50) == arrived(open_as, tmp_path)
     assert unfinished(open_as) == []
 
 
@@ -136,7 +127,7 @@ def test_a_download_goes_on_where_the_connection_broke(open_as: Open, bad_way: F
     open_as("writer").put_stream("db/x", blocks(40))
     bad_way.break_("GetObject", "cut", BUSY, "reset", "cut")
     open_as("reader", endpoint=bad_way.endpoint).get_file("db/x", tmp_path / "back")
-    assert hashlib.sha256((tmp_path / "back").read_bytes()).hexdigest() == whole(40)
+    assert hashlib.sha256((tmp_path / "back").read_bytes()).hexdigest() == digest_of(40)
     assert bad_way.next("GetObject") == "pass"
     bad_way.break_("GetObject", "cut")
     open_as("writer").put_bytes("db/y", b"12345678")
@@ -274,4 +265,4 @@ def test_the_bandwidth_of_an_upload_is_limited(open_as: Open, tmp_path: Path) ->
     seconds = time.monotonic() - began
     print(f"40 MiB in {seconds:.1f} s with a limit of 8 MiB/s")
     assert 40 / 8 - 0.5 < seconds < 40 / 8 + 4
-    assert arrived(open_as, tmp_path) == whole(40)
+    assert arrived(open_as, tmp_path) == digest_of(40)

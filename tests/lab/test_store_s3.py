@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import resource
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from content import blocks
 from pharma_ops.errors import OpsError
 from pharma_ops.store import patience, s3_client
 from pharma_ops.store.base import ObjectStore
+from store_contract import StoreContract
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BUCKET = "pharma-backups"
-MIB = 1 << 20
 Open = Callable[..., ObjectStore]  # the fixture `open_as`
 
 
@@ -39,10 +37,18 @@ def prefix() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
-def blocks(count: int) -> Iterator[bytes]:
-    """A MiB of its own for each number, cheap to make again."""
-    for number in range(count):
-        yield hashlib.sha256(str(number).encode()).digest() * (MIB // 32)
+@pytest.fixture
+def writer(open_as: Open) -> ObjectStore:
+    return open_as("writer")
+
+
+@pytest.fixture
+def reader(open_as: Open) -> ObjectStore:
+    return open_as("reader")
+
+
+class TestContract(StoreContract):
+    """What every store promises."""
 
 
 def unfinished(admin: S3Client, prefix: str) -> list[str]:
@@ -50,33 +56,12 @@ def unfinished(admin: S3Client, prefix: str) -> list[str]:
     return [upload["Key"] for upload in answer.get("Uploads", [])]
 
 
-def test_a_large_stream_comes_back_as_it_was(open_as: Open, tmp_path: Path, prefix: str) -> None:
-    count = 50
+def test_a_large_stream_is_sent_in_parts(open_as: Open) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.monotonic()
-    stored = open_as("writer").put_stream("db/one/dump.age", blocks(count))
-    seconds = time.monotonic() - began
+    stored = open_as("writer").put_stream("db/one/dump.age", blocks(50))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
-    print(f"upload {count / seconds:.0f} MiB/s, peak memory grew by {grown:.0f} MiB")
-    digest = hashlib.sha256(b"".join(blocks(count))).hexdigest()
-    assert (stored.bytes, stored.sha256) == (count * MIB, digest)
+    print(f"peak memory grew by {grown:.0f} MiB")
     assert stored.etag.endswith("-4"), "50 MiB are 4 parts of 16 MiB"
-    seen: list[int] = []
-    reader = open_as("reader")
-    reader.get_file("db/one/dump.age", tmp_path / "back", lambda done, total: seen.append(done))
-    assert hashlib.sha256((tmp_path / "back").read_bytes()).hexdigest() == digest
-    assert seen[-1] == count * MIB
-    info = next(iter(reader.list("db/one/")))
-    assert (info.key, info.bytes) == ("db/one/dump.age", count * MIB)
-
-
-@pytest.mark.parametrize("size", [0, 1, 16 * MIB - 1, 16 * MIB, 16 * MIB + 1])
-def test_every_size_comes_back(open_as: Open, tmp_path: Path, size: int) -> None:
-    data = os.urandom(1024) * (size // 1024 + 1)
-    stored = open_as("writer").put_stream("db/x", iter((data[:size],)))
-    assert (stored.bytes, stored.sha256) == (size, hashlib.sha256(data[:size]).hexdigest())
-    open_as("reader").get_file("db/x", tmp_path / "x")
-    assert (tmp_path / "x").read_bytes() == data[:size]
 
 
 @pytest.mark.parametrize("after", [1, 20, 49])
@@ -130,23 +115,6 @@ def test_the_reader_cannot_put(open_as: Open) -> None:
         with pytest.raises(OpsError) as caught:
             call()
         assert caught.value.code == "STORE_ACCESS_DENIED"
-
-
-def test_a_missing_object_is_named(open_as: Open, tmp_path: Path) -> None:
-    reader = open_as("reader")
-    for call in (lambda: reader.get_bytes("db/none"), lambda: reader.get_file("db/none", tmp_path / "x")):
-        with pytest.raises(OpsError, match="db/none") as caught:
-            call()
-        assert caught.value.code == "STORE_OBJECT_MISSING"
-    assert list(tmp_path.glob("*x*")) == []
-
-
-def test_too_much_is_refused(open_as: Open) -> None:
-    open_as("writer").put_bytes("db/x", b"12345")
-    assert open_as("reader").get_bytes("db/x", limit=5) == b"12345"
-    with pytest.raises(OpsError) as caught:
-        open_as("reader").get_bytes("db/x", limit=4)
-    assert caught.value.code == "STORE_OBJECT_TOO_LARGE"
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pharma_ops.backup.catalogue import list_sets
 from pharma_ops.evidence import ledger
 from pharma_ops.evidence.record import Verdict
 from pharma_ops.sealing import signing
 from pharma_ops.store.local import LocalStore
 
 DATABASE = "pharma"
+STORE = "offsite-pruner"
+RULES = "daily = 5\nweekly = 0\nmonthly = 0\nyearly = 0"
 NOW = datetime(2026, 11, 25, 9, 0, tzinfo=UTC)
 WHOLE = ("globals.sql.age", "dump.age", "manifest.json.sig", "manifest.json")
 CUT = WHOLE[:2]
@@ -47,6 +50,11 @@ def put_days(root: Path, days: int, *, now: datetime = NOW, **more: str) -> list
     """A whole set for each of so many days, the newest of this morning; ids, the oldest first."""
     first = now.replace(hour=5, minute=30)
     return [put_set(root, first - timedelta(days=days - 1 - number), **more) for number in range(days)]  # type: ignore[arg-type]
+
+
+def ids(root: Path) -> list[str]:
+    """The ids of the sets that are left, the oldest first."""
+    return [one.id for one in list_sets(LocalStore(root), DATABASE)]
 
 
 def put_upload(root: Path, key: str, moment: datetime) -> Path:
@@ -112,12 +120,12 @@ lock_dir = "{base}/lock"
 metrics_dir = "{base}/metrics"
 [evidence]
 dir = "{base}/evidence"
-[stores.offsite-pruner]
+[stores.{STORE}]
 type = "local"
 path = "{store}"
 {stores}
 [retention]
-stores = ["offsite-pruner"{', "second"' if stores else ""}]
+stores = ["{STORE}"{', "second"' if stores else ""}]
 databases = ["{DATABASE}"]
 evidence_keys_file = "{keys}"
 {retention}

@@ -17,10 +17,12 @@ from estate_samples import (
     DATABASE,
     NOW,
     OTHER_PRIVATE,
+    RULES,
     WHOLE,
     Host,
     add_drill,
     host,
+    ids,
     put_days,
     put_set,
     put_upload,
@@ -39,8 +41,6 @@ from pharma_ops.store.local import LocalStore
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 POLICY = Policy.of(config.Retention(daily=5, weekly=0, monthly=0, yearly=0))
-RULES = "daily = 5\nweekly = 0\nmonthly = 0\nyearly = 0"
-STORE = "offsite-pruner"
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +60,6 @@ def log() -> Log:
 
 def survey(store: LocalStore, **before: Any) -> prune.Survey:
     return prune.survey(store, DATABASE, POLICY, prune.Before(**before), NOW)
-
-
-def ids(root: Path) -> list[str]:
-    return [one.id for one in list_sets(LocalStore(root), DATABASE)]
 
 
 class Breaking(LocalStore):

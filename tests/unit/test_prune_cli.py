@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from estate_samples import CUT, DATABASE, NOW, Host, add_drill, host, put_days, put_set, put_upload
+from estate_samples import CUT, DATABASE, NOW, RULES, Host, add_drill, host, put_days, put_set, put_upload
 
 from pharma_ops import clock, config
 from pharma_ops.backup.catalogue import list_sets
@@ -18,7 +18,6 @@ from pharma_ops.estate import pruning
 from pharma_ops.store.local import LocalStore
 
 DAY = timedelta(days=1)
-RULES = "daily = 5\nweekly = 0\nmonthly = 0\nyearly = 0"
 
 
 @pytest.fixture

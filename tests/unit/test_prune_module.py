@@ -12,19 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from estate_samples import DATABASE, Host, add_drill, host, put_days, put_upload
-
-from pharma_ops.backup.catalogue import list_sets
-from pharma_ops.store.local import LocalStore
+from estate_samples import DATABASE, RULES, Host, add_drill, host, ids, put_days, put_upload
 
 RunAnsible = Callable[..., subprocess.CompletedProcess[str]]
 Module = Callable[..., tuple[int, dict[str, Any]]]
-RULES = "daily = 5\nweekly = 0\nmonthly = 0\nyearly = 0\nmax_age_hours = 60"
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Host:
-    return host(tmp_path, RULES)
+    return host(tmp_path, f"{RULES}\nmax_age_hours = 60")
 
 
 @pytest.fixture
@@ -61,17 +57,13 @@ def today(root: Path, days: int) -> list[str]:
     return put_days(root, days, now=datetime.now(UTC) - timedelta(days=1))
 
 
-def ids(here: Host) -> list[str]:
-    return [one.id for one in list_sets(LocalStore(here.store), DATABASE)]
-
-
 def test_check_mode_shows_the_plan_as_a_diff_and_the_run_does_just_that(here: Host, prune: Module) -> None:
     made = today(here.store, 8)
     add_drill(here.ledger, made[0], finished=datetime.now(UTC) - timedelta(hours=30))
     put_upload(here.store, f"{DATABASE}/20260101T053000Z-abcdef/dump.age", datetime(2026, 1, 1, tzinfo=UTC))
     status, looked = prune("--check", "--diff")
     assert (status, looked["changed"]) == (0, True)
-    assert ids(here) == made
+    assert ids(here.store) == made
     (diff,) = looked["diff"]
     assert diff["before_header"] == f"pharma in directory {here.store} (offsite-pruner)"
     gone = [line for line in diff["before"].splitlines() if line not in diff["after"].splitlines()]
@@ -88,7 +80,7 @@ def test_check_mode_shows_the_plan_as_a_diff_and_the_run_does_just_that(here: Ho
     assert (status, done["changed"]) == (0, True)
     assert done["places"][0]["removed"] == made[1:3]
     assert done["places"][0]["uploads_aborted"] == 1
-    assert ids(here) == [made[0], *made[3:]]
+    assert ids(here.store) == [made[0], *made[3:]]
 
     for options in ((), ("--check",)):
         status, again = prune(*options)
@@ -105,7 +97,7 @@ def test_a_blocked_plan_fails_with_its_code_in_both_modes(here: Host, prune: Mod
     status, result = prune(fail_when_blocked=False)
     assert (status, result["changed"]) == (0, False)
     assert result["places"][0]["error"]["code"] == "RETENTION_NEWEST_TOO_OLD"
-    assert ids(here) == made
+    assert ids(here.store) == made
 
 
 def test_a_host_without_a_policy_is_told_so(here: Host, prune: Module) -> None:

@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from estate_samples import DATABASE, NOW, PRIVATE, PUBLIC, Host, add_drill, host, put_days
+from estate_samples import DATABASE, NOW, PRIVATE, PUBLIC, RULES, STORE, Host, add_drill, host, ids, put_days
 from jsonschema import Draft202012Validator
 
 from pharma_ops import clock, config, locks
 from pharma_ops.backup import pruned
-from pharma_ops.backup.catalogue import list_sets
 from pharma_ops.errors import OpsError
 from pharma_ops.estate import pruning
 from pharma_ops.log import Log
-from pharma_ops.store.local import LocalStore
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-RULES = "daily = 5\nweekly = 0\nmonthly = 0\nyearly = 0"
-STORE = "offsite-pruner"
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +34,6 @@ def here(tmp_path: Path) -> Host:
 @pytest.fixture
 def log() -> Log:
     return Log("lab", "test-run-0001", [])
-
-
-def ids(root: Path) -> list[str]:
-    return [one.id for one in list_sets(LocalStore(root), DATABASE)]
 
 
 def validated(root: Path, path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from pharma_ops.errors import OpsError
 from pharma_ops.store.base import UNPROTECTED, ObjectStore, UploadInfo, checked_key
 from pharma_ops.store.local import LocalStore
 from pharma_ops.store.open import open_store
+from store_contract import StoreContract
 
 
 @pytest.fixture
@@ -25,14 +25,18 @@ def store(tmp_path: Path) -> ObjectStore:
     return open_store(config.Store(type="local", path=root))
 
 
-def test_what_was_put_comes_back(store: ObjectStore, tmp_path: Path) -> None:
-    stored = store.put_stream("db/one/dump.age", iter((b"a" * 1000, b"", b"b")))
-    assert stored.bytes == 1001
-    assert stored.sha256 == hashlib.sha256(b"a" * 1000 + b"b").hexdigest()
-    seen: list[tuple[int, int | None]] = []
-    store.get_file("db/one/dump.age", tmp_path / "back", lambda done, total: seen.append((done, total)))
-    assert (tmp_path / "back").read_bytes() == store.get_bytes("db/one/dump.age") == b"a" * 1000 + b"b"
-    assert seen == [(1001, 1001)]
+@pytest.fixture
+def writer(store: ObjectStore) -> ObjectStore:
+    return store
+
+
+@pytest.fixture
+def reader(store: ObjectStore) -> ObjectStore:
+    return store
+
+
+class TestContract(StoreContract):
+    """What every store promises."""
 
 
 def test_a_failing_producer_leaves_nothing(store: ObjectStore, tmp_path: Path) -> None:
@@ -46,51 +50,12 @@ def test_a_failing_producer_leaves_nothing(store: ObjectStore, tmp_path: Path) -
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
 
 
-def test_an_unfinished_object_is_not_listed(store: ObjectStore) -> None:
-    def watching() -> Iterator[bytes]:
-        yield b"half"
-        assert list(store.list()) == []
-
-    store.put_stream("db/one/dump.age", watching())
-    assert [info.key for info in store.list()] == ["db/one/dump.age"]
-
-
 def test_never_overwrites(store: ObjectStore) -> None:
     store.put_bytes("db/a", b"first")
     with pytest.raises(OpsError) as caught:
         store.put_bytes("db/a", b"second")
     assert caught.value.code == "STORE_OBJECT_EXISTS"
     assert store.get_bytes("db/a") == b"first"
-
-
-def test_lists_by_prefix_in_order(store: ObjectStore) -> None:
-    for key in ("db/2/x", "db/1/x", "db2/1/x", "other"):
-        store.put_bytes(key, b"12")
-    found = list(store.list("db/"))
-    assert [info.key for info in found] == ["db/1/x", "db/2/x"]
-    assert found[0].bytes == 2
-    assert abs(datetime.now(tz=UTC) - found[0].modified) < timedelta(minutes=1)
-    assert [info.key for info in store.list("db")] == ["db/1/x", "db/2/x", "db2/1/x"]
-    assert list(store.list("nothing/")) == []
-
-
-def test_a_missing_object_is_named(store: ObjectStore, tmp_path: Path) -> None:
-    for call in (
-        lambda: store.get_bytes("db/none"),
-        lambda: store.get_file("db/none", tmp_path / "x"),
-    ):
-        with pytest.raises(OpsError, match="db/none") as caught:
-            call()
-        assert caught.value.code == "STORE_OBJECT_MISSING"
-    assert not (tmp_path / "x").exists()
-
-
-def test_too_much_is_refused(store: ObjectStore) -> None:
-    store.put_bytes("db/a", b"12345")
-    assert store.get_bytes("db/a", limit=5) == b"12345"
-    with pytest.raises(OpsError) as caught:
-        store.get_bytes("db/a", limit=4)
-    assert caught.value.code == "STORE_OBJECT_TOO_LARGE"
 
 
 def test_an_unmounted_disk_is_not_filled_in(tmp_path: Path) -> None:
