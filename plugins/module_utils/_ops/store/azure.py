@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .. import clock, config
 from ..errors import OpsError
-from . import azure_auth, azure_download, azure_errors, azure_listing, azure_upload
+from . import azure_auth, azure_download, azure_errors, azure_listing, azure_upload, refusals
 from .azure_client import AzureError, Client, http_date
 from .base import (
     DEFAULT_LIMIT_BYTES,
@@ -30,8 +30,6 @@ from .base import (
     UploadInfo,
     arriving,
     checked_key,
-    locked,
-    too_large,
 )
 from .download import download
 from .throttle import Throttle
@@ -92,7 +90,7 @@ class AzureStore:
         with self._translated(key):
             data = azure_download.read(self._client, self._name(key), limit)
         if data is None:
-            raise too_large(key, self.description, limit)
+            raise refusals.too_large(f"{key} in {self.description}", limit)
         return data
 
     def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
@@ -126,7 +124,7 @@ class AzureStore:
         with self._translated(key):
             found = azure_listing.versions(self._client, name)
             if (until := azure_listing.end_of_lock(found)) is not None:
-                raise locked(key, self.description, until)
+                raise refusals.locked(f"{key} in {self.description}", until)
             for blob in found:
                 if not blob.current and not blob.snapshot:
                     self._remove(name, blob.version)
@@ -230,6 +228,4 @@ def _check(spec: config.Store) -> None:
     elif spec.sse not in ("", "AES256") or spec.sse_kms_key_id or spec.sse_customer_key_file:
         wrong = "sse is not for a store of type azure, which encrypts everything by itself"
     if wrong:
-        raise OpsError(
-            "CONFIG_INVALID", f"The section of a store is wrong: {wrong}.", "Correct [stores.<name>]."
-        )
+        raise refusals.wrong_section(wrong)

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from .. import clock
 from ..errors import OpsError
+from . import refusals
 from .azure_auth import Credentials
 from .azure_client import PUT_BLOCK_LIST, AzureError, is_damaged, is_untrusted
 
@@ -46,16 +47,8 @@ def translated(error: Exception, what: str, credentials: Credentials, key: str =
     if isinstance(error, AzureError):
         return _answer(error, what, credentials, key)
     if is_untrusted(error):
-        return OpsError(
-            "STORE_TLS_FAILED",
-            f"The certificate of the store {what} is not trusted: {error}",
-            "Name the certificate authority with ca_file in the store's section.",
-        )
-    return OpsError(
-        "STORE_UNREACHABLE",
-        f"The store {what} cannot be reached: {error or type(error).__name__}",
-        "Check the endpoint's name, port and firewall from this host, then run again.",
-    )
+        return refusals.untrusted(what, error)
+    return refusals.unreachable(what, error or type(error).__name__)
 
 
 def _answer(error: AzureError, what: str, credentials: Credentials, key: str) -> OpsError:
@@ -63,11 +56,7 @@ def _answer(error: AzureError, what: str, credentials: Credentials, key: str) ->
         return _credentials(error, what, credentials)
     whole = f"{key} in {what}" if key else what
     if error.code in _DENIED:
-        return OpsError(
-            "STORE_ACCESS_DENIED",
-            f"The store refuses {error.operation} on {whole} to this identity.",
-            "Check the identity's policy: a backup needs put, a drill get and list, a pruning delete.",
-        )
+        return refusals.denied(error.operation, whole)
     if error.code in _NO_BUCKET:
         return OpsError(
             "STORE_BUCKET_MISSING",
@@ -92,11 +81,7 @@ def _unauthenticated(error: AzureError) -> bool:
 def _credentials(error: AzureError, what: str, credentials: Credentials) -> OpsError:
     now = clock.now()
     if error.date is not None and abs(error.date - now) > _SKEW:
-        return OpsError(
-            "STORE_CLOCK_SKEW",
-            f"The store {what} refuses the request because the clocks differ too much.",
-            "Let this host's clock be set by NTP, then run again.",
-        )
+        return refusals.clocks_differ(what)
     if credentials.expires is not None and credentials.expires <= now:
         return OpsError(
             "STORE_CREDENTIALS_EXPIRED",
@@ -120,7 +105,7 @@ def _credentials(error: AzureError, what: str, credentials: Credentials) -> OpsE
 def _answer_on_object(error: AzureError, whole: str) -> OpsError:
     code = error.code
     if code in _MISSING:
-        return OpsError("STORE_OBJECT_MISSING", f"{whole} does not exist.", "List the store's content.")
+        return refusals.missing(whole)
     if code in _LOCKED:
         return OpsError(
             "STORE_OBJECT_LOCKED",
@@ -128,17 +113,9 @@ def _answer_on_object(error: AzureError, whole: str) -> OpsError:
             "Nothing is wrong: the lock does what it is for. Remove the object after its time.",
         )
     if code in _FULL:
-        return OpsError(
-            "STORE_FULL",
-            f"The store has no room for {whole} ({code}).",
-            "Raise the bucket's quota or prune old backups with the pruning identity, then run again.",
-        )
+        return refusals.full(whole, code)
     if code in _EXISTS or (code == "ConditionNotMet" and error.operation == PUT_BLOCK_LIST):
-        return OpsError(
-            "STORE_OBJECT_EXISTS",
-            f"{whole} exists already and is not overwritten.",
-            "Every backup has an id of its own: find out which other program writes here.",
-        )
+        return refusals.exists(whole)
     return _answer_on_bytes(error, whole)
 
 
@@ -157,25 +134,13 @@ def _answer_on_bytes(error: AzureError, whole: str) -> OpsError:
             "Run again; find out which other program writes here.",
         )
     if error.status in (429, 503):
-        return OpsError(
-            "STORE_BUSY",
-            f"The store refuses {error.operation} on {whole} for too much load ({code}), for minutes.",
-            "Run again later; if it happens daily, move the schedule or set bandwidth_limit.",
-        )
+        return refusals.busy(error.operation, whole, code)
     if is_damaged(error):
-        return OpsError(
-            "STORE_TRANSFER_DAMAGED",
-            f"{whole} did not arrive as it was sent ({code}).",
-            "Run again; if it happens again, suspect the network path or this host's memory.",
-        )
+        return refusals.damaged(whole, code)
     if code == "ConditionNotMet":
         return OpsError(
             "STORE_TRANSFER_DAMAGED",
             f"{whole} was replaced while it was read.",
             "Run again; find out which other program writes here.",
         )
-    return OpsError(
-        "STORE_REQUEST_FAILED",
-        f"The store answered {error.operation} on {whole} with {code}: {error.message or 'no reason given'}.",
-        "Look the code up in the store's documentation, or in its log.",
-    )
+    return refusals.failed(error.operation, whole, code, error.message)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from ..errors import OpsError
+from . import refusals
 from .azure_client import PATIENT_ATTEMPTS, PUT_BLOCK_LIST, Answer, AzureError, Client, md5
 
 MIB = 1 << 20
@@ -167,8 +168,4 @@ def acknowledged(answer: Answer, data: bytes | bytearray, name: str) -> None:
     """
     received, sent = answer.headers.get("content-md5"), md5(data)
     if received and received != sent:
-        raise OpsError(
-            "STORE_TRANSFER_DAMAGED",
-            f"The store holds other bytes for {name} than were sent (MD5 {received}, expected {sent}).",
-            "Run again; if it happens again, suspect the network path or this host's memory.",
-        )
+        raise refusals.other_bytes(name, "MD5", received, sent)

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from .. import clock
 from ..errors import OpsError
 from ..files import placed
 
@@ -177,25 +176,6 @@ def checked_key(key: str) -> str:
     if not _KEY.fullmatch(key) or ".." in key.split("/"):
         raise ValueError(f"{key!r} is not a key of an object store")
     return key
-
-
-def locked(key: str, where: str, until: datetime) -> OpsError:
-    """The error of an object that the store keeps."""
-    end = "a legal hold ends" if until == NO_END else clock.to_text(until)
-    return OpsError(
-        "STORE_OBJECT_LOCKED",
-        f"{key} in {where} is locked until {end} and cannot be removed before then.",
-        "Nothing is wrong: the lock does what it is for. Remove the object after that time.",
-    )
-
-
-def too_large(key: str, where: str, limit: int) -> OpsError:
-    """The error of an object that is read whole and has more bytes than such a one can have."""
-    return OpsError(
-        "STORE_OBJECT_TOO_LARGE",
-        f"{key} in {where} has more than the {limit} bytes expected of it.",
-        "It is not what its name says: look at it by hand.",
-    )
 
 
 class Counted:

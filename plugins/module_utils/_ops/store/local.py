@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from ..errors import OpsError
 from ..files import CHUNK_BYTES, sync_directory
+from . import refusals
 from .base import (
     DEFAULT_LIMIT_BYTES,
     UNPROTECTED,
@@ -27,7 +28,6 @@ from .base import (
     UploadInfo,
     arriving,
     checked_key,
-    too_large,
 )
 from .throttle import Throttle
 
@@ -78,7 +78,7 @@ class LocalStore:
         with self._translated(key), (self.root / checked_key(key)).open("rb") as stream:
             data = stream.read(limit + 1)
         if len(data) > limit:
-            raise too_large(key, self.description, limit)
+            raise refusals.too_large(f"{key} in {self.description}", limit)
         return data
 
     def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
@@ -228,13 +228,9 @@ class LocalStore:
                 "Free space or enlarge the disk, then run again.",
             )
         if error.errno == errno.EEXIST:
-            return OpsError(
-                "STORE_OBJECT_EXISTS",
-                f"{what} exists already and is not overwritten.",
-                "Every backup has an id of its own: find out which other program writes here.",
-            )
+            return refusals.exists(what)
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return OpsError("STORE_OBJECT_MISSING", f"{what} does not exist.", "List the store's content.")
+            return refusals.missing(what)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return OpsError(
                 "STORE_ACCESS_DENIED",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .. import _deps, clock, config
 from ..errors import OpsError
-from . import s3_client, s3_download, s3_errors, s3_protection, s3_removal, s3_upload
+from . import refusals, s3_client, s3_download, s3_errors, s3_protection, s3_removal, s3_upload
 from .base import (
     DEFAULT_LIMIT_BYTES,
     UPLOAD_BUDGET_BYTES,
@@ -32,8 +32,6 @@ from .base import (
     UploadInfo,
     arriving,
     checked_key,
-    locked,
-    too_large,
 )
 from .download import download
 from .patience import patiently
@@ -112,7 +110,7 @@ class S3Store:
             # The client tries again by itself until an answer begins, not when it breaks off.
             data = patiently(get, rounds=2)
         if data is None:
-            raise too_large(key, self.description, limit)
+            raise refusals.too_large(f"{key} in {self.description}", limit)
         return data
 
     def get_file(self, key: str, path: Path, progress: Advance | None = None) -> None:
@@ -163,7 +161,7 @@ class S3Store:
                 raise
             until = None
         if until is not None:
-            raise locked(key, self.description, until)
+            raise refusals.locked(f"{key} in {self.description}", until)
         with self._translated(key):
             s3_removal.remove(self._client, self._bucket, self._name(key))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _deps
 from ..errors import OpsError
+from . import refusals
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -48,11 +49,7 @@ def translated(error: Exception, what: str, key: str = "", region: str = "") -> 
     if isinstance(error, exceptions.ClientError):
         return _answer(error, what, key, region)
     if untrusted(error):
-        return OpsError(
-            "STORE_TLS_FAILED",
-            f"The certificate of the store {what} is not trusted: {error}",
-            "Name the certificate authority with ca_file in the store's section.",
-        )
+        return refusals.untrusted(what, error)
     if isinstance(error, exceptions.CredentialRetrievalError | exceptions.MetadataRetrievalError):
         return OpsError(
             "STORE_CREDENTIALS_INVALID",
@@ -65,11 +62,7 @@ def translated(error: Exception, what: str, key: str = "", region: str = "") -> 
             f"There are no credentials for the store {what}.",
             "Name a file that holds access_key and secret_key with credentials_file in the store's section.",
         )
-    return OpsError(
-        "STORE_UNREACHABLE",
-        f"The store {what} cannot be reached: {error}",
-        "Check the endpoint's name, port and firewall from this host, then run again.",
-    )
+    return refusals.unreachable(what, error)
 
 
 def untrusted(error: Exception) -> bool:
@@ -114,17 +107,9 @@ def _answer(error: ClientError, what: str, key: str, region: str) -> OpsError:
             "Put valid ones into the store's credentials_file; they must outlive the longest backup.",
         )
     if code in _DENIED:
-        return OpsError(
-            "STORE_ACCESS_DENIED",
-            f"The store refuses {operation} on {whole} to this identity.",
-            "Check the identity's policy: a backup needs put, a drill get and list, a pruning delete.",
-        )
+        return refusals.denied(operation, whole)
     if code == "RequestTimeTooSkewed":
-        return OpsError(
-            "STORE_CLOCK_SKEW",
-            f"The store {what} refuses the request because the clocks differ too much.",
-            "Let this host's clock be set by NTP, then run again.",
-        )
+        return refusals.clocks_differ(what)
     if code == "NoSuchBucket":
         return OpsError(
             "STORE_BUCKET_MISSING",
@@ -154,7 +139,7 @@ def told_region(answer: Mapping[str, Any]) -> str:
 
 def _answer_on_object(code: str, operation: str, whole: str, error: ClientError) -> OpsError:
     if code in _MISSING:
-        return OpsError("STORE_OBJECT_MISSING", f"{whole} does not exist.", "List the store's content.")
+        return refusals.missing(whole)
     if code == "NoSuchUpload":
         return OpsError(
             "STORE_UPLOAD_GONE",
@@ -162,32 +147,12 @@ def _answer_on_object(code: str, operation: str, whole: str, error: ClientError)
             "Run again; a lifecycle rule that aborts uploads must leave them more time than a backup takes.",
         )
     if code in _BUSY:
-        return OpsError(
-            "STORE_BUSY",
-            f"The store refuses {operation} on {whole} for too much load ({code}), for minutes.",
-            "Run again later; if it happens daily, move the schedule or set bandwidth_limit.",
-        )
+        return refusals.busy(operation, whole, code)
     if code in _FULL:
-        return OpsError(
-            "STORE_FULL",
-            f"The store has no room for {whole} ({code}).",
-            "Raise the bucket's quota or prune old backups with the pruning identity, then run again.",
-        )
+        return refusals.full(whole, code)
     if code in _EXISTS:
-        return OpsError(
-            "STORE_OBJECT_EXISTS",
-            f"{whole} exists already and is not overwritten.",
-            "Every backup has an id of its own: find out which other program writes here.",
-        )
+        return refusals.exists(whole)
     if code in _DAMAGED:
-        return OpsError(
-            "STORE_TRANSFER_DAMAGED",
-            f"{whole} did not arrive as it was sent ({code}).",
-            "Run again; if it happens again, suspect the network path or this host's memory.",
-        )
-    message = error.response.get("Error", {}).get("Message") or "no reason given"
-    return OpsError(
-        "STORE_REQUEST_FAILED",
-        f"The store answered {operation} on {whole} with {code}: {message}.",
-        "Look the code up in the store's documentation, or in its log.",
-    )
+        return refusals.damaged(whole, code)
+    message = error.response.get("Error", {}).get("Message") or ""
+    return refusals.failed(operation, whole, code, message)

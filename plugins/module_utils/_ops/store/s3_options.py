@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import config
 from ..errors import OpsError
+from . import refusals
 
 KEY_BYTES = 32
 # An object there must be brought back, for hours, before it can be read: no drill, no recovery.
@@ -77,13 +78,13 @@ def customer_key(key: bytes) -> dict[str, str]:
 
 def _consistent(spec: config.Store) -> None:
     if bool(spec.lock_mode) is not (spec.lock_days > 0):
-        raise _invalid("lock_mode and lock_days (above 0) go together")
+        raise refusals.wrong_section("lock_mode and lock_days (above 0) go together")
     if (spec.sse == "customer") is not (spec.sse_customer_key_file is not None):
-        raise _invalid('sse = "customer" and sse_customer_key_file go together')
+        raise refusals.wrong_section('sse = "customer" and sse_customer_key_file go together')
     if spec.sse_kms_key_id and spec.sse != "aws:kms":
-        raise _invalid('sse_kms_key_id goes with sse = "aws:kms"')
+        raise refusals.wrong_section('sse_kms_key_id goes with sse = "aws:kms"')
     if spec.sse == "customer" and (spec.endpoint or "").startswith("http://"):
-        raise _invalid('sse = "customer" sends a key, so its endpoint begins with https://')
+        raise refusals.wrong_section('sse = "customer" sends a key, so its endpoint begins with https://')
 
 
 def _key(path: Path) -> bytes:
@@ -107,10 +108,4 @@ def _no_key(path: Path, reason: str) -> OpsError:
         "STORE_KEY_INVALID",
         f"{path} does not give the key that encrypts in the store: {reason}.",
         "Make it with: head -c 32 /dev/urandom | base64. Without it the objects there cannot be read.",
-    )
-
-
-def _invalid(message: str) -> OpsError:
-    return OpsError(
-        "CONFIG_INVALID", f"The section of a store is wrong: {message}.", "Correct [stores.<name>]."
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import OpsError
-from . import s3_removal
+from . import refusals, s3_removal
 from .base import UPLOAD_BUDGET_BYTES
 from .patience import patiently
 from .throttle import Throttle
@@ -212,8 +212,4 @@ def compare_etag(etag: str, expected: str, key: str) -> None:
     :raises OpsError: ``STORE_TRANSFER_DAMAGED``.
     """
     if etag != expected:
-        raise OpsError(
-            "STORE_TRANSFER_DAMAGED",
-            f"The store holds other bytes for {key} than were sent (ETag {etag}, expected {expected}).",
-            "Run again; if it happens again, suspect the network path or this host's memory.",
-        )
+        raise refusals.other_bytes(key, "ETag", etag, expected)
