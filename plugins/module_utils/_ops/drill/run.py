@@ -26,7 +26,7 @@ from ..files import sha256_of
 from ..interruptions import Interruptions
 from ..log import Log
 from ..progress import Progress
-from ..restoring.recording import prepared, signing_key
+from ..restoring.recording import facts_of, prepared, signing_key
 from ..restoring.runner import Report, Runner, Stage
 from . import acquire, application, archive, foreign, measures, preflight, proving, restoring, workspace
 from .context import Drill, ForeignDrill
@@ -259,7 +259,7 @@ def make_record(drill: Drill, runner: Runner, began: _Clock) -> DrillRecord:
         rpo=Objective(seconds=rpo, objective_seconds=drill.settings.rpo_objective_seconds),
         newest_change_at=newest,
         rpo_basis=basis,
-        backup=_backup_facts(drill),
+        backup=facts_of(drill.backup) if drill.backup else _dump_facts(drill),
         release=(
             {"name": drill.release.name, "version": drill.release.version, "digest": drill.release.sha256}
             if drill.release and drill.application
@@ -290,24 +290,6 @@ def _subjects(drill: Drill) -> tuple[Subject, ...]:
         name = f"{drill.release.name}-{drill.release.version}"
         found.append(Subject(name=name, sha256=drill.release.sha256))
     return tuple(found)
-
-
-def _backup_facts(drill: Drill) -> dict[str, object]:
-    if drill.backup is None:
-        return _dump_facts(drill)
-    manifest = drill.backup.manifest
-    return {
-        "id": manifest.id,
-        "database": manifest.database,
-        "serverVersion": manifest.server_version_text,
-        "startedAt": clock.to_text(manifest.started_at),
-        "finishedAt": clock.to_text(manifest.finished_at),
-        "sourceHost": manifest.source_host,
-        "store": drill.backup.store.description,
-        "tables": len(manifest.content.tables),
-        "rows": manifest.content.rows,
-        "bytes": sum(entry.bytes for entry in manifest.objects),
-    }
 
 
 def _dump_facts(drill: Drill) -> dict[str, object]:

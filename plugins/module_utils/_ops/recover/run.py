@@ -18,7 +18,6 @@ from typing import Any
 
 from .. import __version__, clock, locks
 from ..backup.catalogue import checked_database
-from ..backup.manifest import Manifest
 from ..config import Config
 from ..errors import ExitCode, OpsError
 from ..evidence.publish import publish
@@ -26,7 +25,7 @@ from ..evidence.record import DrillRecord, Objective, Subject, Verdict
 from ..interruptions import Interruptions
 from ..log import Log
 from ..progress import Progress
-from ..restoring.recording import prepared, signing_key
+from ..restoring.recording import facts_of, prepared, signing_key
 from ..restoring.runner import Report, Runner, Stage
 from . import deciding, stages
 from .context import Recovery, Request
@@ -255,20 +254,5 @@ def make_record(recovery: Recovery, runner: Runner, began: datetime, monotonic: 
         ),
         newest_change_at=newest,
         rpo_basis=manifest.newest_change_basis if manifest else None,
-        backup=_facts(manifest, backup.store.description) if manifest and backup else {},
+        backup=facts_of(backup) if backup else {},
     )
-
-
-def _facts(manifest: Manifest, store: str) -> dict[str, object]:
-    return {
-        "id": manifest.id,
-        "database": manifest.database,
-        "serverVersion": manifest.server_version_text,
-        "startedAt": clock.to_text(manifest.started_at),
-        "finishedAt": clock.to_text(manifest.finished_at),
-        "sourceHost": manifest.source_host,
-        "store": store,
-        "tables": len(manifest.content.tables),
-        "rows": manifest.content.rows,
-        "bytes": sum(entry.bytes for entry in manifest.objects),
-    }

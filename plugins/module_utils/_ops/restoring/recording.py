@@ -1,15 +1,33 @@
 # Copyright: Contributors to the pharma.hardening project
 # GNU General Public License v3.0 or later (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What must be so that the record of a drill or a recovery, the last stage included, can be written and signed."""
+"""What the records of a drill and of a recovery have in common, and what must be so that they can be written."""
 
 from __future__ import annotations
 
 import os
 
-from .. import config
+from .. import clock, config
 from ..sealing import signing
+from .context import Backup
 from .runner import Report
+
+
+def facts_of(backup: Backup) -> dict[str, object]:
+    """What a record says of the set that was restored."""
+    manifest = backup.manifest
+    return {
+        "id": manifest.id,
+        "database": manifest.database,
+        "serverVersion": manifest.server_version_text,
+        "startedAt": clock.to_text(manifest.started_at),
+        "finishedAt": clock.to_text(manifest.finished_at),
+        "sourceHost": manifest.source_host,
+        "store": backup.store.description,
+        "tables": len(manifest.content.tables),
+        "rows": manifest.content.rows,
+        "bytes": sum(entry.bytes for entry in manifest.objects),
+    }
 
 
 def prepared(evidence: config.Evidence, report: Report) -> bool:
