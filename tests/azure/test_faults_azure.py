@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from content import MIB, blocks, digest_of
 from middle import Middle, Seen, first
 from server import Azurite, running
 
+from content import MIB, blocks, digest_of
 from pharma_ops.errors import OpsError
 from pharma_ops.store import azure_client
 from pharma_ops.store.azure import AzureStore
