@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +18,15 @@ from pharma_ops.store.base import ObjectStore
 
 
 class StoreContract:
-    """Needs the fixtures ``writer`` and ``reader``: an empty store as the one and as the other see it."""
+    """Needs the fixture ``open_as``, which gives an empty store as `writer` or as `reader` see it."""
+
+    @pytest.fixture
+    def writer(self, open_as: Callable[[str], ObjectStore]) -> ObjectStore:
+        return open_as("writer")
+
+    @pytest.fixture
+    def reader(self, open_as: Callable[[str], ObjectStore]) -> ObjectStore:
+        return open_as("reader")
 
     def test_a_large_stream_comes_back_as_it_was(
         self, writer: ObjectStore, reader: ObjectStore, tmp_path: Path

@@ -21,20 +21,9 @@ from pharma_ops.errors import OpsError
 from pharma_ops.store import azure_listing, azure_upload
 from pharma_ops.store.azure import AzureStore
 from pharma_ops.store.azure_client import AzureError
-from pharma_ops.store.base import ObjectStore
 from store_contract import StoreContract
 
 Open = Callable[..., AzureStore]
-
-
-@pytest.fixture
-def writer(open_as: Open) -> ObjectStore:
-    return open_as("writer")
-
-
-@pytest.fixture
-def reader(open_as: Open) -> ObjectStore:
-    return open_as("reader")
 
 
 class TestContract(StoreContract):

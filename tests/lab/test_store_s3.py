@@ -37,16 +37,6 @@ def prefix() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
-@pytest.fixture
-def writer(open_as: Open) -> ObjectStore:
-    return open_as("writer")
-
-
-@pytest.fixture
-def reader(open_as: Open) -> ObjectStore:
-    return open_as("reader")
-
-
 class TestContract(StoreContract):
     """What every store promises."""
 

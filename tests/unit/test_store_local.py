@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,13 +26,9 @@ def store(tmp_path: Path) -> ObjectStore:
 
 
 @pytest.fixture
-def writer(store: ObjectStore) -> ObjectStore:
-    return store
-
-
-@pytest.fixture
-def reader(store: ObjectStore) -> ObjectStore:
-    return store
+def open_as(store: ObjectStore) -> Callable[[str], ObjectStore]:
+    """A directory is the same for every identity."""
+    return lambda identity: store
 
 
 class TestContract(StoreContract):
