@@ -200,6 +200,10 @@ def makers(state: Path) -> dict[tuple[str, ...], Callable[[], tuple[str, ...]]]:
         ("age_identity", "age_recipient"): age_pair,
         ("escrow_recipient",): escrow,
         ("backup_signing_key", "backup_signing_public_key"): signing_pair,
+        # Of those who are told of failures, where a scenario has them.
+        ("notify_mail_password",): password,
+        ("notify_webhook_token",): password,
+        ("notify_ping_token",): password,
         ("evidence_signing_key", "evidence_signing_public_key"): signing_pair,
     }
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from testinfra.host import Host  # type: ignore[import-untyped]
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import desk as desks
 from cashiers import Cashier, Mix
 from kept_alive import Endpoint
 from load import Traffic, log_in, tills
@@ -180,3 +181,12 @@ def traffic(endpoint: Endpoint, cashiers: list[Cashier]) -> Callable[..., Traffi
         return Traffic(tills(through, cashiers, mix))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def desk(state_dir: Path, root: Path, lab_secrets: dict[str, str]) -> Iterator[desks.Desk]:
+    """Those who are told, within reach of the hosts of the scenario `backup`."""
+    with desks.opened(state_dir, root, lab_secrets["notify_mail_password"]) as opened:
+        for host in ("db1", "app1"):
+            opened.listen(host)
+        yield opened

@@ -16,6 +16,9 @@ from testinfra.host import Host  # type: ignore[import-untyped]
 CRON = "/etc/cron.d/pharma-backup"
 TIMERS = ("pharma-backup@pharma.timer", "pharma-backup@customers.timer")
 
+# Those who are told are within reach, as they would be of a real host.
+pytestmark = pytest.mark.usefixtures("desk")
+
 LabHost = Callable[[str], Host]
 
 
