@@ -354,6 +354,15 @@ def test_what_went_wrong_beside_the_work_is_the_cause_only_when_nothing_else_is(
     assert unit.cause_of([aside]).code == "DISK_FULL"
 
 
+@pytest.mark.parametrize(("begun", "stage"), [(0, "start"), (1, "dump"), (2, "publish")])
+def test_a_partial_backup_failed_where_its_first_store_did(begun: int, stage: str) -> None:
+    steps = [line("step_started", step="dump"), line("step_started", step="publish")]
+    dropped = line("store_failed", "error", ERROR, action="Free space.", store="offsite")
+    partial = line("backup_partial", "error", ERROR | {"code": "BACKUP_PARTIAL"}, action="Free space.")
+    found = unit.cause_of([*steps[:begun], dropped, *steps[begun:], dropped, partial], "exit-code")
+    assert (found.code, found.stage) == ("BACKUP_PARTIAL", stage)
+
+
 def test_a_printed_error_does_when_nothing_was_logged() -> None:
     found = unit.cause_of(["CONFIG_INVALID: unknown key x.", "Next: Correct it.", "Main process exited"])
     assert (found.code, found.message, found.action) == ("CONFIG_INVALID", "unknown key x.", "Correct it.")

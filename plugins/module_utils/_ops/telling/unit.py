@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -208,6 +209,12 @@ def _logged(lines: Sequence[Mapping[str, Any]]) -> Cause | None:
     every = [line for line in lines if _is_error(line)]
     errors = [line for line in every if line["msg"] not in _ASIDE] or every
     last = _of_error(errors[-1]) if errors else None
+    if last is not None and errors[-1]["msg"] == "backup_partial":
+        # The backup went on without the store; what it was doing at the end is not where it failed.
+        begun = next(
+            (number for number, line in enumerate(lines) if line["msg"] == "store_failed"), len(lines)
+        )
+        last = dataclasses.replace(last, stage=_stage(lines[:begun]) or START)
     for line in reversed(lines):
         if line["msg"] == "drill_finished" and line["meta"].get("verdict") not in ("passed", "limited"):
             first = _of_error(errors[0]) if errors else Cause()
