@@ -23,6 +23,7 @@ from canaries import Canaries, look, values
 from desk import Desk
 
 import receivers
+from pharma_ops.clock import from_text
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -175,10 +176,12 @@ class Outage:
     """What came of a run whose store died.
 
     :ivar status: exit status of `systemctl start`.
+    :ivar lingered: seconds from the end that the record says to that of the process.
     """
 
     backup_id: str
     status: int
+    lingered: float
     record: dict[str, Any]
     metrics: Metrics
     scraped: Metrics
@@ -211,10 +214,14 @@ def outage(
         "the end of who tells",
         lambda: estate.db(f"systemctl is-active pharma-notify@{UNIT}.service || true").strip() == "inactive",
     )
+    record = estate.record()
+    ended = estate.db(f"systemctl show --timestamp=unix --value -p ExecMainExitTimestamp {UNIT}")
+    lingered = float(ended.strip().removeprefix("@")) - from_text(record["lastRun"]["finishedAt"]).timestamp()
     return Outage(
         backup_id,
         running.returncode,
-        estate.record(),
+        lingered,
+        record,
         estate.metrics(),
         scraped(estate),
         desk.pings("db1", lab_secrets["notify_ping_token"]),
@@ -236,6 +243,11 @@ def test_a_store_that_dies_in_mid_upload_costs_the_others_nothing(estate: Estate
         assert estate.local_sets(store)[outage.backup_id] == "complete"
     until("the gateway", estate.gateway_answers)
     assert {item.id: item.state for item in estate.sets()}[outage.backup_id] == "unfinished"
+
+
+def test_nobody_waits_for_the_store_that_died(outage: Outage) -> None:
+    """Its upload still tries when the others have their set; systemd, and who is told, must not wait for that."""
+    assert outage.lingered < 20
 
 
 def test_somebody_is_told_of_a_partial_backup(outage: Outage) -> None:

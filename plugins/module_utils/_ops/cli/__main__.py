@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from .leaving import leave
 from .main import main
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
