@@ -111,13 +111,15 @@ def open_as(
         user: str,
         access_key: str | None = None,
         secret_key: str | None = None,
+        session_token: str | None = None,
         budget: int = UPLOAD_BUDGET_BYTES,
         **changes: object,
     ) -> ObjectStore:
         credentials = tmp_path / f"{user}.toml"
         secret = secret_key or lab_secrets[f"s3_{user}_secret_key"]
         access = access_key or lab_secrets[f"s3_{user}_access_key"]
-        credentials.write_text(f'access_key = "{access}"\nsecret_key = "{secret}"\n')
+        session = f'session_token = "{session_token}"\n' if session_token else ""
+        credentials.write_text(f'access_key = "{access}"\nsecret_key = "{secret}"\n{session}')
         section: dict[str, object] = {
             "type": "s3",
             "endpoint": s3_endpoint,

@@ -49,12 +49,15 @@ def clocks_differ(what: str) -> OpsError:
     )
 
 
-def denied(operation: str, whole: str) -> OpsError:
-    """The identity is known and may not."""
+def denied(operation: str, whole: str, more: str = "") -> OpsError:
+    """The identity is known and may not.
+
+    :param more: what else to check.
+    """
     return OpsError(
         "STORE_ACCESS_DENIED",
         f"The store refuses {operation} on {whole} to this identity.",
-        "Check the identity's policy: a backup needs put, a drill get and list, a pruning delete.",
+        f"Check the identity's policy: a backup needs put, a drill get and list, a pruning delete.{more}",
     )
 
 

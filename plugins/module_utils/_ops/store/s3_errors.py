@@ -107,7 +107,8 @@ def _answer(error: ClientError, what: str, key: str, region: str) -> OpsError:
             "Put valid ones into the store's credentials_file; they must outlive the longest backup.",
         )
     if code in _DENIED:
-        return refusals.denied(operation, whole)
+        # Ceph's gateway has no other answer to a session that has ended.
+        return refusals.denied(operation, whole, " With a session_token, check that it has not expired.")
     if code == "RequestTimeTooSkewed":
         return refusals.clocks_differ(what)
     if code == "NoSuchBucket":
