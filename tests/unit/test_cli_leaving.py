@@ -22,7 +22,7 @@ store = threading.Thread(target=upload, daemon=True)
 store.start()
 store.join(0.2)
 print("told")
-leave(3, float(sys.argv[2]))
+sys.exit(leave(3, float(sys.argv[2])))
 """
 
 

@@ -11,4 +11,4 @@ from .leaving import leave
 from .main import main
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    raise SystemExit(leave(main(sys.argv[1:])))

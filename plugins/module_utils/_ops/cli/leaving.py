@@ -9,14 +9,13 @@ import os
 import sys
 import threading
 import time
-from typing import NoReturn
 
 GRACE_SECONDS = 5.0
 """For threads that still run, to remove what they have begun."""
 
 
-def leave(code: int, grace: float = GRACE_SECONDS) -> NoReturn:
-    """End the process with this exit code.
+def leave(code: int, grace: float = GRACE_SECONDS) -> int:
+    """Give back the exit code when nothing else runs in this process; else end the process with it.
 
     The interpreter waits at its end for the threads of every pool. One that sends a part to a store that
     does not answer may take half an hour, and as long systemd would not know that the job has failed.
@@ -29,7 +28,7 @@ def leave(code: int, grace: float = GRACE_SECONDS) -> NoReturn:
     for thread in left:
         thread.join(max(0.0, deadline - time.monotonic()))
     if not any(thread.is_alive() for thread in left):
-        sys.exit(code)
+        return code
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
