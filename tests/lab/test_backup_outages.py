@@ -110,8 +110,12 @@ def power_loss(estate: Estate, desk: Desk, state_dir: Path, lab_secrets: dict[st
 
 
 def reached(state_dir: Path) -> bool:
+    """Whether the host lets somebody in; a session that begins while it still boots may hang."""
     words = ["ssh", "-F", str(state_dir / "ssh/config"), "-o", "ConnectTimeout=2", "db1", "true"]
-    return subprocess.run(words, check=False, capture_output=True).returncode == 0
+    try:
+        return subprocess.run(words, check=False, capture_output=True, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def test_a_power_loss_in_mid_upload_leaves_an_unfinished_set_and_the_earlier_one_the_newest(
