@@ -283,6 +283,9 @@ class Command:
 class Traffic:
     """Clients behind a proxy: each request connects to the link anew and stands in the access log."""
 
+    # Seconds between two requests of a client: what is done to the service meanwhile needs the processor too.
+    PAUSE = 0.01
+
     def __init__(self, host: Host, clients: int = 4) -> None:
         self.host = host
         self.clients = clients
@@ -305,7 +308,7 @@ class Traffic:
             time.sleep(0.02)
 
     def _client(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(self.PAUSE):
             began = time.time()
             try:
                 status = ask(self.host.root / "slots" / "active.sock")

@@ -46,8 +46,8 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """A directory on a disk; /tmp may be in memory."""
-    directory = Path(tempfile.mkdtemp(prefix="disk-", dir="/var/tmp"))
+    """A directory on a disk; /tmp and /var/tmp may be in memory."""
+    directory = Path(tempfile.mkdtemp(prefix="disk-", dir="/var/cache"))
     yield directory
     shutil.rmtree(directory)
 
