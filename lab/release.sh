@@ -11,5 +11,9 @@ case $LAB_DEBIAN in
   *) die "no Debian $LAB_DEBIAN in this lab; LAB_DEBIAN is 12 or 13" ;;
 esac
 started=$SECONDS
+# One at a time: scenarios that begin together would build in the same tree.
+mkdir -p "$LAB_ROOT/build"
+exec 9>"$LAB_ROOT/build/.release.lock"
+flock 9
 python "$LAB_ROOT/backend/build_release.py" --python "$python" --out "$LAB_ROOT/build/release" >/dev/null
 say "release: the backend for Python $python is there after $(seconds "$started") s"
