@@ -59,5 +59,5 @@ boot() {
   done
 }
 
-# discard NAME: removes a container if it is there.
-discard() { podman rm --force --time 5 --ignore "$1" >/dev/null; }
+# discard NAME: removes a container if it is there; nothing of it is kept, so nothing is asked to end in order.
+discard() { podman rm --force --time 0 --ignore "$1" >/dev/null; }
