@@ -21,6 +21,8 @@ from playbooks import Playbooks
 
 REQUESTS = 10_000
 CALLERS = 12
+# Seconds between two calls of a caller: the playbooks that run meanwhile need the processor too.
+PAUSE = 0.05
 NOBODY = User("", "", "", "")
 PORT = 8443
 DEPLOY = "examples/node-service/deploy.yml"
@@ -44,6 +46,7 @@ class Caller:
             await (self._call("GET", "/hello") if number % 2 else self._call("POST", "/length", body))
             self.began.set()
             number += 1
+            await asyncio.sleep(PAUSE)
         self._tally.announced_closes += self._connection.announced
         self._connection.close()
 
