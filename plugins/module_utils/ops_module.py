@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ._ops import clock, config
+from ._ops.cli.leaving import leave
 from ._ops.errors import OpsError
 from ._ops.log import Log
 
@@ -34,10 +35,14 @@ def quiet_log(environment: str, job: str) -> Log:
 def run(module: AnsibleModule, action: Callable[[], dict[str, Any]]) -> None:
     """End the module with the result of ``action``, or with the engine's error, its code and next step."""
     try:
-        result = action()
-    except OpsError as error:
-        fail(module, error, {})
-    module.exit_json(**result)
+        try:
+            result = action()
+        except OpsError as error:
+            fail(module, error, {})
+        module.exit_json(**result)
+    except SystemExit as ended:
+        # The result is told; a store that was given up must not keep the task waiting for half an hour.
+        raise SystemExit(leave(int(ended.code or 0))) from None
 
 
 def fail(module: AnsibleModule, error: OpsError, result: dict[str, Any]) -> NoReturn:
