@@ -97,7 +97,11 @@ def start_socket(unit: str) -> None:
 
 def stop(unit: str) -> None:
     """Stop a unit and wait until it has finished what it serves."""
-    _do("stop", unit, timeout=_STOP_SECONDS)
+    try:
+        _do("stop", unit, timeout=_STOP_SECONDS)
+    except OpsError:
+        # A start that was asked for just before may reach systemd after the stop, and cancels it.
+        _do("stop", unit, timeout=_STOP_SECONDS)
     process.run(["systemctl", "reset-failed", unit], timeout=_QUICK_SECONDS, check=False)
 
 
