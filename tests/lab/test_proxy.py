@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -254,6 +255,17 @@ def certificate_of_another_kind(directory: Path) -> str:
     return path.read_text()
 
 
+def reload(app: Host) -> None:
+    """Reload nginx, and wait until no worker of before is left: it would close a connection that a test has open."""
+    workers = "pgrep --parent $(systemctl show --property=MainPID --value nginx.service)"
+    before = set(app.check_output(workers).split())
+    app.check_output("systemctl reload nginx")
+    deadline = time.monotonic() + 30
+    while before & set(app.run(workers).stdout.split()):
+        assert time.monotonic() < deadline, f"workers {before} are still there"
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize("fault", ["setting", "certificate"])
 def test_what_nginx_cannot_serve_is_taken_back(
     root: Path, tmp_path: Path, client: httpx.Client, app: Host, fault: str
@@ -273,7 +285,7 @@ def test_what_nginx_cannot_serve_is_taken_back(
     assert reason in said
     assert app.check_output("sha256sum " + " ".join(SERVED)) == before
     assert app.check_output("ls -A /etc/nginx/tls") == "pharma-backend.crt\npharma-backend.key"
-    app.check_output("systemctl reload nginx")
+    reload(app)
     assert client.get("/health/live").status_code == 200
 
 
