@@ -134,7 +134,7 @@ def test_a_backup_that_failed_is_no_way_out_though_it_was_proven_before(scope: s
 
 
 def test_a_recovery_says_the_same_in_both_languages_and_where_the_data_are() -> None:
-    assert texts_recovery.TODO["en"].keys() == texts_recovery.TODO["pt-BR"].keys()
+    assert texts_recovery.NEXT_STEPS["en"].keys() == texts_recovery.NEXT_STEPS["pt-BR"].keys()
     assert texts_recovery.STAGES["en"].keys() == texts_recovery.STAGES["pt-BR"].keys()
     for language, words in (
         ("en", ("Nothing was touched", "in place")),

@@ -182,7 +182,7 @@ _PT_STAGES = {
     ),
 }
 # What to do when a stage that a drill has as well did not pass: action and command.
-_EN_TODO = {
+_EN_NEXT = {
     "select": ("See which backups there are. Nothing was touched.", "pharma-ops backup list"),
     "fetch": ("Check the store, the network and the reader's credentials. Nothing was touched.", COMMAND),
     "verify_artefacts": (
@@ -197,7 +197,7 @@ _EN_TODO = {
         ANOTHER,
     ),
 }
-_PT_TODO = {
+_PT_NEXT = {
     "select": ("Veja quais backups existem. Nada foi tocado.", "pharma-ops backup list"),
     "fetch": (
         "Verifique o armazenamento, a rede e as credenciais de leitura. Nada foi tocado.",
@@ -215,7 +215,7 @@ _PT_TODO = {
         ANOTHER,
     ),
 }
-TODO: dict[Language, dict[str, tuple[str, str]]] = {"en": _EN_TODO, "pt-BR": _PT_TODO}
+NEXT_STEPS: dict[Language, dict[str, tuple[str, str]]] = {"en": _EN_NEXT, "pt-BR": _PT_NEXT}
 WORDS: dict[Language, dict[str, str]] = {"en": _EN_WORDS, "pt-BR": _PT_WORDS}
 STAGES: dict[Language, dict[str, StageTexts]] = {"en": _EN_STAGES, "pt-BR": _PT_STAGES}
 
@@ -224,7 +224,7 @@ def of_recovery(texts: Texts, language: Language) -> Texts:
     """The catalogue of a language, with what a recovery says otherwise."""
     shared = {
         name: dataclasses.replace(texts.stages[name], action=action, command=command)
-        for name, (action, command) in TODO[language].items()
+        for name, (action, command) in NEXT_STEPS[language].items()
     }
     return dataclasses.replace(
         texts, words=texts.words | WORDS[language], stages=texts.stages | shared | STAGES[language]
